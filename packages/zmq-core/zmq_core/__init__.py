@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ZeroMQ sockets, envelope and request/reply between processes, with no broker."""
