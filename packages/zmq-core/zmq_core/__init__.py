@@ -1,2 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ZeroMQ sockets, envelope and request/reply between processes, with no broker."""
+"""ZeroMQ sockets, envelope and request/reply between processes, with no broker.
+
+`Node` is what one process is on the wire: it listens on target keys and sends
+to endpoints.  The other names are its vocabulary.  The wire is specified in
+docs/protocol.md.
+"""
+
+from zmq_core._address import BindAddress, Endpoint, resolve_bind_address
+from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, decode, encode
+from zmq_core._errors import (
+    ConfigurationError,
+    CoreError,
+    MalformedMessage,
+    MessageTooLarge,
+    NackCode,
+    NodeClosed,
+    NotDelivered,
+    PeerLost,
+    PeerUnreachable,
+    PortsRangeExceeded,
+    QueueFull,
+    Refused,
+    RequestTimeout,
+    UnknownAdapter,
+    UnsupportedVersion,
+)
+from zmq_core._inbox import NOTIFICATIONS, REQUESTS
+from zmq_core._incoming import Incoming
+from zmq_core._key import TargetKey
+from zmq_core._node import DEFAULT_BACKLOG, Listening, Node
+from zmq_core._options import NodeOptions
+from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._statistics import Statistics
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_BACKLOG",
+    "NOTIFICATIONS",
+    "REQUESTS",
+    "BindAddress",
+    "ConfigurationError",
+    "CoreError",
+    "Endpoint",
+    "Envelope",
+    "Flag",
+    "Incoming",
+    "Listening",
+    "MalformedMessage",
+    "MessageTooLarge",
+    "MessageType",
+    "NackCode",
+    "Node",
+    "NodeClosed",
+    "NodeOptions",
+    "NotDelivered",
+    "PeerLost",
+    "PeerUnreachable",
+    "PortsRangeExceeded",
+    "QueueFull",
+    "RateLimitedLog",
+    "Refused",
+    "RequestTimeout",
+    "Serializer",
+    "Statistics",
+    "TargetKey",
+    "UnknownAdapter",
+    "UnsupportedVersion",
+    "decode",
+    "encode",
+    "resolve_bind_address",
+]

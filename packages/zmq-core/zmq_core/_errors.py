@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that this package raises.
+
+The tree follows the question that a caller asks next.  *May I send this
+again?*  `NotDelivered` and what derives from it: yes, the peer has provably
+not seen the message.  `PeerLost` and `RequestTimeout`: unknown, it may have
+been executed.  *Whose fault is it?*  `MalformedMessage` is the only error that
+a remote peer's bytes can cause; `ConfigurationError` is the only one that an
+operator's settings can cause.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = [
+    "ConfigurationError",
+    "CoreError",
+    "MalformedMessage",
+    "MessageTooLarge",
+    "NackCode",
+    "NodeClosed",
+    "NotDelivered",
+    "PeerLost",
+    "PeerUnreachable",
+    "PortsRangeExceeded",
+    "QueueFull",
+    "Refused",
+    "RequestTimeout",
+    "UnknownAdapter",
+    "UnsupportedVersion",
+]
+
+
+class NackCode(enum.IntEnum):
+    """Why a receiver refused a message (protocol.md, "NACK")."""
+
+    UNKNOWN_KEY = 1
+    """Nobody listens here on that key: the sender's route is stale."""
+    UNSUPPORTED_VERSION = 2
+    """The receiver does not speak the protocol version of the message."""
+    MALFORMED = 3
+    """The receiver could not parse the message."""
+
+
+class CoreError(Exception):
+    """Root of all errors of zmq_core."""
+
+
+class ConfigurationError(CoreError, ValueError):
+    """A setting has a value that cannot work.
+
+    `option` is the name of the `NodeOptions` field, so that a caller whose
+    users know the setting by another name can translate it.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(f"{option}: {problem}")
+        self.option = option
+        self.problem = problem
+
+
+class UnknownAdapter(ConfigurationError):
+    """The bind address is neither `*`, nor an IP address, nor an adapter of this machine."""
+
+
+class PortsRangeExceeded(ConfigurationError):
+    """No port of the configured range could be bound."""
+
+
+class MalformedMessage(CoreError):
+    """A peer sent frames that are not a message of this protocol."""
+
+    code = NackCode.MALFORMED
+
+
+class UnsupportedVersion(MalformedMessage):
+    """A peer sent a message of another protocol version.
+
+    `message_id` is the refused message's id where the header could tell it.
+    """
+
+    code = NackCode.UNSUPPORTED_VERSION
+
+    def __init__(self, version: int, message_id: bytes) -> None:
+        super().__init__(f"protocol version {version} is not spoken here")
+        self.version = version
+        self.message_id = message_id
+
+
+class NodeClosed(CoreError):
+    """The node was closed, or belongs to the parent of this forked process."""
+
+
+class MessageTooLarge(CoreError, ValueError):
+    """The message exceeds `max_message_size`; the peer would cut the connection for it."""
+
+
+class NotDelivered(CoreError):
+    """The message has provably not reached a listener: it may be sent elsewhere."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(f"{endpoint}: {reason}")
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class PeerUnreachable(NotDelivered):
+    """No connection to the peer: refused, timed out, or it does not speak our protocol."""
+
+
+class QueueFull(NotDelivered):
+    """The peer did not read fast enough; its queues stayed full until the deadline."""
+
+
+class Refused(NotDelivered):
+    """The peer answered with NACK; `code` says why."""
+
+    def __init__(self, endpoint: str, code: NackCode) -> None:
+        super().__init__(endpoint, f"refused ({code.name.lower().replace('_', ' ')})")
+        self.code = code
+
+
+class PeerLost(CoreError):
+    """The connection ended while a request was out: it may or may not have been executed."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(f"{endpoint}: connection lost while waiting for the reply ({reason})")
+        self.endpoint = endpoint
+
+
+class RequestTimeout(CoreError, TimeoutError):
+    """The reply did not come in time.
+
+    `silent` is true when the peer's heartbeats for this request stopped before
+    the request's own deadline was reached.
+    """
+
+    def __init__(self, endpoint: str, waited: float, *, silent: bool = False) -> None:
+        what = "no heartbeat" if silent else "no reply"
+        super().__init__(f"{endpoint}: {what} within {waited:g} s")
+        self.endpoint = endpoint
+        self.silent = silent

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listening side of a node: one ROUTER for all its topics.
+
+Messages are read by the I/O thread in bounded batches, answers are sent by
+whichever thread has them, both under one lock.  When a listener's queue is
+full the message that did not fit is kept and nothing more is read until there
+is room: the high-water marks and TCP carry that back to the senders.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from zmq_core._address import BindAddress
+from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
+from zmq_core._errors import (
+    ConfigurationError,
+    MalformedMessage,
+    MessageTooLarge,
+    NackCode,
+    PortsRangeExceeded,
+    UnsupportedVersion,
+)
+from zmq_core._inbox import Directory
+from zmq_core._incoming import Incoming
+from zmq_core._options import NodeOptions
+from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._reactor import Reactor
+from zmq_core._sockets import Socket, SocketFactory, receive_all, send_whole
+from zmq_core._statistics import Statistics
+
+__all__ = ["Frontend", "bind_in_range"]
+
+LOG = logging.getLogger(__name__)
+
+_READ_BATCH: Final = 100
+_ANSWER_RETRY: Final = 0.005
+_ANSWER_RETRY_MOST: Final = 0.1
+_FULL: Final = "it does not read its answers"
+_ACCEPTED: Final = frozenset(
+    {MessageType.CALL, MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY}
+)
+
+
+def bind_in_range(socket: Socket, address: BindAddress, options: NodeOptions) -> int:
+    """Bind `socket` to a free port of the configured range and return the port.
+
+    Ports are tried from a random one on, so that processes which start together
+    do not contend for the same.
+
+    :raises PortsRangeExceeded: every port that was tried is in use.
+    :raises ConfigurationError: the address cannot be bound at all.
+    """
+    size = options.max_port - options.min_port
+    start = random.randrange(size)
+    tried = min(size, options.bind_retries)
+    for offset in range(tried):
+        port = options.min_port + (start + offset) % size
+        try:
+            socket.bind(address.endpoint(port))
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise ConfigurationError(
+                "bind_address", f"cannot bind {address.endpoint(port)}: {error.strerror}"
+            ) from error
+        return port
+    raise PortsRangeExceeded(
+        "min_port",
+        f"ports range exceeded: {tried} of the {size} ports from {options.min_port} up to, not "
+        f"including, {options.max_port} were tried on {address.host!r} and all are in use; "
+        "widen the range or stop what holds it",
+    )
+
+
+class Frontend:
+    """A bound ROUTER and the listeners behind it.  `answer` is thread-safe."""
+
+    def __init__(
+        self,
+        sockets: SocketFactory,
+        options: NodeOptions,
+        address: BindAddress,
+        reactor: Reactor,
+        directory: Directory,
+        statistics: Statistics,
+    ) -> None:
+        self._options = options
+        self._reactor = reactor
+        self._directory = directory
+        self._statistics = statistics
+        self._log = RateLimitedLog(LOG)
+        self._lock = threading.Lock()
+        self._held: deque[Callable[[], bool]] = deque()
+        self._scheduled = False
+        self._paused = False
+        self._closed = False
+        self._socket = sockets.router()
+        try:
+            self.port = bind_in_range(self._socket, address, options)
+        except BaseException:
+            self._socket.close(0)
+            raise
+        self._fd = int(self._socket.get(zmq.FD))
+        reactor.watch(self._fd, self._on_readable)
+        self.resume()
+
+    # -- receiving, on the reactor's thread ------------------------------------------
+
+    def resume(self) -> None:
+        """Look at the socket and at the messages that wait for room.  Any thread."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._reactor.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        self._scheduled = False
+        if self._closed or not self._deliver_held():
+            return
+        if self._paused:
+            self._paused = False
+            self._reactor.unmute(self._fd)
+        if self._read_batch():
+            self.resume()
+
+    def _read_batch(self) -> bool:
+        """Take a bounded number of messages; true if there may be more."""
+        batch: list[list[bytes]] = []
+        with self._lock:
+            more = receive_all(self._socket, _READ_BATCH, batch.append)
+        for frames in batch:
+            self._take(frames)
+        if not self._held:
+            return more
+        self._paused = True
+        self._reactor.mute(self._fd)
+        return False
+
+    def _take(self, frames: list[bytes]) -> None:
+        self._statistics.received += 1
+        peer = frames[0]
+        try:
+            envelope = decode(frames[1:])
+        except MalformedMessage as error:
+            self._refuse_malformed(peer, error)
+            return
+        if envelope.type not in _ACCEPTED:
+            self._statistics.misdirected += 1
+            self._log.warning(
+                ("misdirected", peer),
+                "dropped a %s from %r: nothing was asked of it",
+                envelope.type.name,
+                peer,
+            )
+            return
+        if envelope.type is MessageType.FANOUT:
+            self._take_fanout(peer, envelope)
+        else:
+            incoming = Incoming(peer, envelope, self)
+            self._deliver(lambda: self._dispatch(incoming))
+
+    def _take_fanout(self, peer: bytes, envelope: Envelope) -> None:
+        inboxes = self._directory.find(envelope.type, envelope.key)
+        if not inboxes:
+            self._refuse_unknown(Incoming(peer, envelope, self))
+        for inbox in inboxes:
+            copy = Incoming(peer, envelope, self)
+            self._deliver(functools.partial(inbox.settle, copy))
+
+    def _dispatch(self, incoming: Incoming) -> bool:
+        """Hand over or refuse; false if it must wait for room in a queue."""
+        inboxes = self._directory.find(incoming.envelope.type, incoming.envelope.key)
+        if not inboxes:
+            self._refuse_unknown(incoming)
+            return True
+        return any(inbox.offer(incoming) for inbox in inboxes)
+
+    def _deliver(self, attempt: Callable[[], bool]) -> None:
+        """Deliver now, or, behind what already waits, as soon as there is room."""
+        if self._held or not attempt():
+            self._held.append(attempt)
+
+    def _deliver_held(self) -> bool:
+        """Deliver what did not fit before; false if there is still no room."""
+        while self._held:
+            if not self._held[0]():
+                return False
+            self._held.popleft()
+        return True
+
+    def _refuse_unknown(self, incoming: Incoming) -> None:
+        self._statistics.unknown_key += 1
+        self._log.warning(
+            ("unknown", incoming.envelope.key),
+            "refused a %s from %r for %s: nobody listens on that here; the sender's route is stale",
+            incoming.envelope.type.name,
+            incoming.peer,
+            incoming.key,
+        )
+        self.answer(incoming.peer, incoming.envelope.refused(NackCode.UNKNOWN_KEY))
+
+    def _refuse_malformed(self, peer: bytes, error: MalformedMessage) -> None:
+        self._statistics.malformed += 1
+        self._log.warning(("malformed", peer), "refused a message from %r: %s", peer, error)
+        message_id = error.message_id if isinstance(error, UnsupportedVersion) else b""
+        nack = Envelope(type=MessageType.NACK, id=message_id.rjust(ID_SIZE, b"\0"), code=error.code)
+        self.answer(peer, nack)
+
+    # -- answering, on any thread ----------------------------------------------------
+
+    def answer(self, peer: bytes, envelope: Envelope, *, patience: float = 0.0) -> bool:
+        """Send `envelope` to `peer`, trying for `patience` seconds while its queue is full.
+
+        Returns false, counted and logged, if the peer has gone or takes nothing.
+
+        :raises MessageTooLarge: the peer would cut the connection for it.
+        """
+        if len(envelope.body) > self._options.max_message_size:
+            raise MessageTooLarge(
+                f"a body of {len(envelope.body)} bytes exceeds "
+                f"max_message_size {self._options.max_message_size}"
+            )
+        frames = [peer, *encode(envelope)]
+        deadline = time.monotonic() + patience
+        delay = _ANSWER_RETRY
+        while True:
+            problem = self._try_answer(frames)
+            if not problem:
+                return True
+            if problem != _FULL or time.monotonic() + delay > deadline:
+                break
+            time.sleep(delay)
+            delay = min(delay * 2, _ANSWER_RETRY_MOST)
+        self._statistics.replies_dropped += 1
+        self._log.warning(
+            ("answer", peer), "dropped a %s to %r: %s", envelope.type.name, peer, problem
+        )
+        return False
+
+    def _try_answer(self, frames: list[bytes]) -> str:
+        """Send now; returns what was in the way, or nothing."""
+        problem = ""
+        with self._lock:
+            if self._closed:
+                return "this node is closed"
+            try:
+                if not send_whole(self._socket, frames):
+                    problem = _FULL
+            except zmq.ZMQError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                problem = "it has gone"
+            more = int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
+        if more and not self._paused:
+            self.resume()
+        return problem
+
+    def close(self) -> None:
+        """Refuse what has come in but belongs to nobody any more, then close.
+
+        On the reactor's thread, after all listeners were removed.
+        """
+        while self._deliver_held() and self._read_batch():
+            continue
+        with self._lock:
+            self._closed = True
+            self._reactor.unwatch(self._fd)
+            self._socket.close()

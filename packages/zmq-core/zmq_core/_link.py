@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection to one peer process, shared by all threads and topics.
+
+A link lives exactly as long as its TCP connection: it is made when something
+is to be sent, and closed for good when the connection fails or ends.  A later
+message makes a new link.  So a link's end is known, not guessed; whatever was
+still unanswered on it fails at that moment; and no reconnect can bring the
+peer's place to another process behind our back.
+
+Who reads: normally the node's I/O thread.  A thread whose request is the only
+one out reads the answer itself, which saves two thread hand-overs; that costs
+more than all other work of a call.  Meanwhile the I/O thread is told to leave
+the descriptor alone.
+
+Locking: every call to the DEALER is made under `_lock`; whoever has made one
+looks at ZMQ_EVENTS before letting go, since the call may have consumed the
+edge that would have woken the reader.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zmq_core._address import Endpoint
+from zmq_core._envelope import Envelope, MessageType, decode
+from zmq_core._errors import (
+    MalformedMessage,
+    PeerLost,
+    PeerUnreachable,
+    QueueFull,
+    Refused,
+)
+from zmq_core._pending import FOREVER, Patience, PendingRequest
+from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._reactor import Reactor
+from zmq_core._sockets import Socket, SocketFactory, receive_all, send_whole
+from zmq_core._statistics import Statistics
+from zmq_core._waiting import Waker, is_green
+
+__all__ = ["Link", "LinkContext", "WakerPool"]
+
+_READ_BATCH: Final = 100
+
+
+class _State(enum.Enum):
+    CONNECTING = enum.auto()
+    READY = enum.auto()
+    CLOSED = enum.auto()
+
+
+class WakerPool:
+    """Wakers for threads that read a link themselves; as many as ever read at once."""
+
+    def __init__(self) -> None:
+        self._free: list[Waker] = []
+        self.usable = not is_green()
+
+    def take(self) -> Waker:
+        """A waker that nobody else uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Waker()
+
+    def give_back(self, waker: Waker) -> None:
+        """Let others use `waker`."""
+        self._free.append(waker)
+
+    def close(self) -> None:
+        """Free all descriptors; no thread may wait any more."""
+        while self._free:
+            self._free.pop().close()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContext:
+    """What all links of a node share."""
+
+    sockets: SocketFactory
+    immediate: bool
+    reactor: Reactor
+    wakers: WakerPool
+    statistics: Statistics
+    log: RateLimitedLog
+    closed: Callable[[Link], None]
+    """Told, on any thread, that a link is no longer usable."""
+    returned: Callable[[str, Envelope], None]
+    """Told, on any thread and under the link's lock, of a message that came back with NACK."""
+
+
+class Link:
+    """A connection to the peer at `endpoint`.  All methods are thread-safe."""
+
+    def __init__(self, endpoint: str, context: LinkContext) -> None:
+        self.endpoint = endpoint
+        self._context = context
+        self._lock = threading.Lock()
+        self._state = _State.CONNECTING
+        self._reason = "closed"
+        self._pending: dict[bytes, PendingRequest] = {}
+        self._blocked: list[threading.Lock] = []
+        self._read_by_caller = False
+        self._addresses: list[Endpoint] = []
+        self._socket: Socket | None = None
+        self._monitor: Socket | None = None
+        self._fd = -1
+
+    def open(self) -> None:
+        """Begin to connect; threads may be waiting to send already.  Resolves the host name."""
+        try:
+            addresses = Endpoint.parse(self.endpoint).resolve()
+            with self._lock:
+                if self._state is _State.CLOSED:
+                    return
+                self._socket = self._context.sockets.dealer()
+                self._monitor = self._context.sockets.monitor(self._socket)
+                self._fd = int(self._socket.get(zmq.FD))
+                self._addresses = addresses
+                self._socket.connect(str(self._addresses.pop(0)))
+                self._context.reactor.watch(int(self._monitor.get(zmq.FD)), self._on_monitor)
+                self._context.reactor.watch(self._fd, self._on_readable)
+            # The monitor's descriptor is edge-triggered too: look once.
+            self._context.reactor.call_soon(self._on_monitor)
+        except BaseException as error:
+            self.close(getattr(error, "reason", str(error)))
+            raise
+
+    def send(self, frames: Sequence[bytes], deadline: float) -> None:
+        """Hand a message to the connection; block until `deadline` while it takes none.
+
+        :raises PeerUnreachable: there is no connection.
+        :raises QueueFull: the peer reads too slowly.
+        """
+        self._transmit(frames, deadline, None)
+
+    def request(self, message_id: bytes, frames: Sequence[bytes], patience: Patience) -> Envelope:
+        """Send a message and wait for its answer (a REPLY or an ACK).
+
+        :raises NotDelivered: the peer has not taken it; see the subclasses.
+        :raises PeerLost: the connection ended first.
+        :raises RequestTimeout: out of patience.
+        """
+        pending = PendingRequest(patience)
+        try:
+            if self._transmit(frames, patience.deadline, (message_id, pending)):
+                self._read(pending)
+            else:
+                pending.wait()
+        finally:
+            self._forget(message_id, pending)
+        if pending.outcome is None:
+            raise patience.error(time.monotonic(), self.endpoint)
+        if isinstance(pending.outcome, Envelope):
+            return pending.outcome
+        raise pending.outcome
+
+    def close(self, reason: str) -> None:
+        """End the link: what is unsent or unanswered fails.  Idempotent."""
+        with self._lock:
+            if self._state is _State.CLOSED:
+                return
+            was_ready = self._state is _State.READY
+            self._state = _State.CLOSED
+            self._reason = reason
+            pending, self._pending = self._pending, {}
+            for request in pending.values():
+                request.complete(
+                    PeerLost(self.endpoint, reason)
+                    if was_ready
+                    else PeerUnreachable(self.endpoint, reason)
+                )
+            self._wake_blocked()
+        self._context.closed(self)
+        self._context.reactor.call_soon(self._dispose)
+
+    def _dispose(self) -> None:
+        """Close the sockets, on the reactor's thread, when no other thread can use them."""
+        with self._lock:
+            socket, self._socket = self._socket, None
+            monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
+            monitor.close()
+        if socket is not None:
+            self._context.reactor.unwatch(self._fd)
+            socket.disable_monitor()
+            socket.close()
+
+    # -- sending ---------------------------------------------------------------------
+
+    def _transmit(
+        self,
+        frames: Sequence[bytes],
+        deadline: float,
+        request: tuple[bytes, PendingRequest] | None,
+    ) -> bool:
+        """Send; register `request` with it.  True if the caller is to read the answer."""
+        while True:
+            with self._lock:
+                if self._state is _State.CLOSED:
+                    raise PeerUnreachable(self.endpoint, self._reason)
+                socket = self._socket
+                if socket is not None and send_whole(socket, frames):
+                    if self._context.immediate:
+                        self._state = _State.READY
+                    reads = request is not None and self._expect(*request)
+                    self._look(socket)
+                    return reads
+                gate = threading.Lock()
+                gate.acquire()
+                self._blocked.append(gate)
+                if socket is not None:
+                    self._look(socket)
+            self._wait_at(gate, deadline)
+
+    def _wait_at(self, gate: threading.Lock, deadline: float) -> None:
+        """Wait until it is worth trying to send again."""
+        timeout = deadline - time.monotonic()
+        if deadline == FOREVER:
+            gate.acquire()
+        elif timeout <= 0 or not gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+            with self._lock:
+                if gate in self._blocked:
+                    self._blocked.remove(gate)
+                if self._state is _State.CONNECTING:
+                    raise PeerUnreachable(self.endpoint, "no connection before the deadline")
+            raise QueueFull(self.endpoint, "its queue was still full at the deadline")
+
+    def _expect(self, message_id: bytes, pending: PendingRequest) -> bool:
+        alone = not self._pending and not self._read_by_caller and self._context.wakers.usable
+        self._pending[message_id] = pending
+        if alone:
+            pending.waker = self._context.wakers.take()
+            self._read_by_caller = True
+            self._context.reactor.mute(self._fd)
+        return alone
+
+    def _forget(self, message_id: bytes, pending: PendingRequest) -> None:
+        """Undo `_expect`, however the wait ended."""
+        waker = pending.waker
+        if waker is None and pending.outcome is not None:
+            return
+        with self._lock:
+            self._pending.pop(message_id, None)
+            if waker is not None:
+                pending.waker = None
+                self._read_by_caller = False
+                if self._state is not _State.CLOSED:
+                    self._context.reactor.unmute(self._fd)
+        if waker is not None:
+            self._context.wakers.give_back(waker)
+
+    def _wake_blocked(self) -> None:
+        blocked, self._blocked = self._blocked, []
+        for gate in blocked:
+            gate.release()
+
+    # -- receiving -------------------------------------------------------------------
+
+    def _read(self, pending: PendingRequest) -> None:
+        """Read the link on the calling thread until `pending` is answered or out of patience."""
+        waker = pending.waker
+        if waker is None:
+            return
+        waker.watch(self._fd)
+        try:
+            while pending.outcome is None:
+                left = pending.patience.left(time.monotonic())
+                if left <= 0:
+                    return
+                waker.wait(None if left == FOREVER else left)
+                self._on_readable()
+        finally:
+            waker.unwatch(self._fd)
+
+    def _on_readable(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._look(self._socket)
+
+    def _look(self, socket: Socket) -> None:
+        """Take all input and notice whether there is room for output.  Under the lock."""
+        events = int(socket.get(zmq.EVENTS))
+        while events & zmq.POLLIN:
+            receive_all(socket, _READ_BATCH, self._take)
+            events = int(socket.get(zmq.EVENTS))
+        if self._blocked and events & zmq.POLLOUT:
+            self._wake_blocked()
+
+    def _take(self, frames: list[bytes]) -> None:
+        try:
+            envelope = decode(frames)
+        except MalformedMessage as error:
+            self._context.statistics.malformed += 1
+            self._context.log.warning(
+                ("malformed", self.endpoint), "refused a message from %s: %s", self.endpoint, error
+            )
+            return
+        if envelope.type is MessageType.HEARTBEAT:
+            pending = self._pending.get(envelope.id)
+            if pending is not None:
+                pending.sign_of_life()
+            return
+        pending = self._pending.pop(envelope.id, None)
+        if envelope.type is MessageType.NACK:
+            self._take_nack(envelope, pending)
+        elif pending is not None:
+            pending.complete(envelope)
+        else:
+            self._context.statistics.late_replies += 1
+
+    def _take_nack(self, nack: Envelope, pending: PendingRequest | None) -> None:
+        self._context.statistics.nacks_received += 1
+        if pending is not None:
+            pending.complete(Refused(self.endpoint, nack.nack_code))
+            return
+        message = nack.returned()
+        if message is not None:
+            self._context.returned(self.endpoint, message)
+
+    # -- the connection itself -------------------------------------------------------
+
+    def _on_monitor(self) -> None:
+        """Follow the connection's events, on the reactor's thread."""
+        while self._monitor is not None:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
+            except zmq.Again:
+                if not int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+                    return
+                continue
+            if event == zmq.EVENT_CLOSED:
+                self._connect_failed()
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._ready()
+            else:
+                self._lost()
+
+    def _connect_failed(self) -> None:
+        with self._lock:
+            if self._addresses and self._socket is not None:
+                self._socket.connect(str(self._addresses.pop(0)))
+                return
+        self.close("connection refused, or not established in time")
+
+    def _ready(self) -> None:
+        with self._lock:
+            if self._state is _State.CONNECTING:
+                self._state = _State.READY
+
+    def _lost(self) -> None:
+        self._on_readable()  # what came in before the end still counts
+        if self._state is _State.READY:
+            self.close("the peer closed the connection, died or fell silent")
+        else:
+            self.close("the peer ended the handshake; it may not be a node of this protocol")

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node: what one process is on the wire."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from zmq_core._address import Endpoint, resolve_bind_address
+from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, encode
+from zmq_core._errors import ConfigurationError, MessageTooLarge, NodeClosed
+from zmq_core._frontend import Frontend
+from zmq_core._inbox import REQUESTS, Directory, Inbox
+from zmq_core._incoming import Incoming
+from zmq_core._key import TargetKey
+from zmq_core._link import Link, LinkContext, WakerPool
+from zmq_core._options import NodeOptions
+from zmq_core._pending import FOREVER, Patience
+from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._reactor import Reactor
+from zmq_core._sockets import SocketFactory, default_identity
+from zmq_core._statistics import Statistics
+
+__all__ = ["DEFAULT_BACKLOG", "Listening", "Node"]
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_BACKLOG = 1000
+
+_COUNTER = struct.Struct("!Q")
+
+
+class Listening:
+    """A listener's place on the node; `close` ends it."""
+
+    def __init__(self, inbox: Inbox, remove: Callable[[Inbox], None]) -> None:
+        self._inbox = inbox
+        self._remove = remove
+
+    @property
+    def waiting(self) -> int:
+        """Messages accepted and not yet picked up by the application."""
+        return self._inbox.waiting
+
+    def close(self) -> None:
+        """Accept nothing more: later messages are refused.  Idempotent, any thread."""
+        self._remove(self._inbox)
+
+
+class Node:
+    """Sends to other nodes and listens for them, over one I/O thread.
+
+    Nothing is opened before the first use, so a node may be made early; but it
+    belongs to the process that first uses it, and a forked child must make its
+    own.  All methods are thread-safe, and work with native threads as with
+    eventlet's.  Times are in seconds.
+
+    `role` becomes part of the routing id, by which logs of other hosts name this
+    node.  `returned` is told, on an I/O thread, of casts and notifications that
+    a peer refused after they were sent; without it they are logged and dropped.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions | None = None,
+        *,
+        role: str = "node",
+        returned: Callable[[str, Envelope], None] | None = None,
+    ) -> None:
+        self.options = options or NodeOptions()
+        self.identity = default_identity(role)
+        self.statistics = Statistics()
+        self._returned = returned or self._drop_returned
+        self._log = RateLimitedLog(LOG)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._context: LinkContext | None = None
+        self._directory = Directory()
+        self._frontend: Frontend | None = None
+        self._links: dict[str, Link] = {}
+        self._closed = False
+        self._id_prefix = os.urandom(8)
+        self._id_counter = itertools.count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- listening -------------------------------------------------------------------
+
+    def bind(self) -> str:
+        """Open the listening socket if it is not open; the endpoint that peers connect to.
+
+        :raises PortsRangeExceeded: no port of the range is free.
+        :raises UnknownAdapter: `bind_address` means nothing on this host.
+        :raises ConfigurationError: the address cannot be bound.
+        """
+        address = resolve_bind_address(self.options.bind_address, self.options.advertise_host)
+        context = self._start()
+        with self._lock:
+            if self._frontend is None:
+                self._frontend = Frontend(
+                    context.sockets,
+                    self.options,
+                    address,
+                    context.reactor,
+                    self._directory,
+                    self.statistics,
+                )
+            return str(Endpoint(address.advertise, self._frontend.port))
+
+    def listen(
+        self,
+        keys: TargetKey | Iterable[TargetKey],
+        on_message: Callable[[Incoming], None],
+        *,
+        types: Iterable[MessageType] = REQUESTS,
+        backlog: int = DEFAULT_BACKLOG,
+    ) -> Listening:
+        """Receive messages of `types` for `keys`; binds if that was not done.
+
+        `on_message` is called on an I/O thread and must not block: it queues the
+        message or gives it to an executor.  No more than `backlog` messages are
+        handed over before they are picked up (`Incoming.release`).
+        """
+        if backlog < 1:
+            raise ConfigurationError("backlog", f"{backlog!r} is not a positive number")
+        self.bind()
+        frontend = self._frontend
+        assert frontend is not None
+        inbox = Inbox(on_message, backlog, frontend.resume)
+        types = tuple(types)
+        for key in (keys,) if isinstance(keys, TargetKey) else keys:
+            self._directory.add(key, types, inbox)
+        return Listening(inbox, self._stop_listening)
+
+    def serve(self, key: TargetKey, handler: Callable[[Incoming], None]) -> Listening:
+        """Like `listen`, for a handler so quick that it may run on the I/O thread itself."""
+
+        def handle(incoming: Incoming) -> None:
+            incoming.release()
+            handler(incoming)
+
+        return self.listen(key, handle)
+
+    def _stop_listening(self, inbox: Inbox) -> None:
+        inbox.close()
+        self._directory.remove(inbox)
+        if self._frontend is not None:
+            self._frontend.resume()
+
+    # -- sending ---------------------------------------------------------------------
+
+    def request(
+        self,
+        endpoint: str,
+        key: TargetKey,
+        body: bytes,
+        *,
+        timeout: float | None,
+        monitor: float | None = None,
+        serializer: Serializer = Serializer.RAW,
+    ) -> Envelope:
+        """Send a CALL to `endpoint` and return the REPLY.
+
+        `timeout` None waits for ever; with `monitor` the peer must give a sign of
+        life (`Incoming.heartbeat`) at least that often.
+
+        :raises NotDelivered: the message has not reached a listener; it may be sent again.
+        :raises PeerLost: the connection ended; the request may have been executed.
+        :raises RequestTimeout: no answer in time.
+        :raises MessageTooLarge: `body` exceeds `max_message_size`.
+        """
+        now = time.monotonic()
+        deadline = FOREVER if timeout is None else now + timeout
+        envelope = Envelope(
+            type=MessageType.CALL,
+            id=self.new_id(),
+            key=key.encoded,
+            body=body,
+            serializer=serializer,
+            ttl=timeout or 0.0,
+        )
+        patience = Patience(now, deadline, monitor)
+        return self._link(endpoint, body).request(envelope.id, encode(envelope), patience)
+
+    def send(
+        self,
+        endpoint: str,
+        key: TargetKey,
+        body: bytes,
+        *,
+        timeout: float | None,
+        kind: MessageType = MessageType.CAST,
+        serializer: Serializer = Serializer.RAW,
+        acknowledged: bool = False,
+    ) -> None:
+        """Hand a message to the connection to `endpoint`; no answer is expected.
+
+        Blocks up to `timeout` seconds while there is no connection or the peer
+        does not read.  With `acknowledged`, returns once the message sits in a
+        listener's queue.
+
+        :raises NotDelivered: it could not be handed over, and will not be.
+        :raises PeerLost: the connection ended before the acknowledgement came.
+        :raises RequestTimeout: no acknowledgement in time.
+        :raises MessageTooLarge: `body` exceeds `max_message_size`.
+        """
+        envelope = Envelope(
+            type=kind,
+            id=self.new_id(),
+            key=key.encoded,
+            body=body,
+            serializer=serializer,
+            flags=Flag.ACK_WANTED if acknowledged else 0,
+        )
+        now = time.monotonic()
+        deadline = FOREVER if timeout is None else now + timeout
+        link = self._link(endpoint, body)
+        if acknowledged:
+            link.request(envelope.id, encode(envelope), Patience(now, deadline, None))
+        else:
+            link.send(encode(envelope), deadline)
+
+    def new_id(self) -> bytes:
+        """A message id that no other message of any node has."""
+        return self._id_prefix + _COUNTER.pack(next(self._id_counter))
+
+    def _link(self, endpoint: str, body: bytes) -> Link:
+        if len(body) > self.options.max_message_size:
+            raise MessageTooLarge(
+                f"a body of {len(body)} bytes exceeds "
+                f"max_message_size {self.options.max_message_size}"
+            )
+        link = self._links.get(endpoint)
+        if link is not None and self._pid == os.getpid():
+            return link
+        context = self._start()
+        with self._lock:
+            self._check_usable()
+            link = self._links.get(endpoint)
+            if link is not None:
+                return link
+            link = self._links[endpoint] = Link(endpoint, context)
+        link.open()
+        return link
+
+    def _link_closed(self, link: Link) -> None:
+        with self._lock:
+            if self._links.get(link.endpoint) is link:
+                del self._links[link.endpoint]
+
+    def _drop_returned(self, endpoint: str, envelope: Envelope) -> None:
+        self._log.warning(
+            ("returned", endpoint),
+            "a %s for %s was refused by %s and is dropped",
+            envelope.type.name,
+            TargetKey.decode(envelope.key),
+            endpoint,
+        )
+
+    # -- life ------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._pid != os.getpid():
+            raise NodeClosed(
+                f"this node belongs to process {self._pid}: after a fork, make a new one"
+            )
+        if self._closed:
+            raise NodeClosed("the node is closed")
+
+    def _start(self) -> LinkContext:
+        """Open the context and start the I/O thread, once."""
+        with self._lock:
+            self._check_usable()
+            if self._context is None:
+                sockets = SocketFactory(self.options, self.identity.encode())
+                self._context = LinkContext(
+                    sockets=sockets,
+                    immediate=self.options.immediate,
+                    reactor=Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}"),
+                    wakers=WakerPool(),
+                    statistics=self.statistics,
+                    log=self._log,
+                    closed=self._link_closed,
+                    returned=self._returned,
+                )
+                self._context.reactor.start()
+            return self._context
+
+    def close(self) -> None:
+        """Stop listening, fail what is unanswered, send what is queued, end the thread.
+
+        Takes at most `linger` seconds.  Idempotent, from any thread but the node's
+        own.  In a forked child it only forgets the parent's node.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            context, self._context = self._context, None
+            links = list(self._links.values())
+        if context is None or self._pid != os.getpid():
+            return
+        self._directory.clear()
+        for link in links:
+            link.close("this node was closed")
+        if self._frontend is not None:
+            context.reactor.call_soon(self._frontend.close)
+        context.reactor.stop()
+        context.wakers.close()
+        context.sockets.close()

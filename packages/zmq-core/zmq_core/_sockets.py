@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one factory of contexts and sockets, with the options that libzmq's defaults lack."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import zmq
+
+from zmq_core._errors import CoreError
+from zmq_core._options import NodeOptions
+from zmq_core._waiting import run_blocking
+
+__all__ = ["MINIMUM_LIBZMQ", "SocketFactory", "SocketLimitReached", "send_whole"]
+
+MINIMUM_LIBZMQ: Final = (4, 3, 3)
+_MS: Final = 1000
+_NO_RECONNECT: Final = -1
+_MONITORED: Final = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+Socket = zmq.Socket[bytes]
+
+
+class SocketLimitReached(CoreError):
+    """The process may open no more descriptors or sockets."""
+
+
+class SocketFactory:
+    """Makes every socket of a node, all with finite queues, times and sizes.
+
+    Thread-safe.  The sockets are not: each has a lock beside it that its user
+    holds for every call, and is closed by the reactor's thread.
+    """
+
+    def __init__(self, options: NodeOptions, identity: bytes) -> None:
+        if zmq.zmq_version_info() < MINIMUM_LIBZMQ:
+            raise CoreError(
+                f"libzmq {zmq.zmq_version()} is too old: install a pyzmq with libzmq "
+                f"{'.'.join(map(str, MINIMUM_LIBZMQ))} or newer"
+            )
+        self._options = options
+        self._identity = identity
+        self._monitors = itertools.count()
+        self._context = zmq.Context(options.io_threads)
+        self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+
+    def router(self) -> Socket:
+        """A listening ROUTER: it refuses to drop what it cannot route, and lets a
+        restarted peer take its routing id back."""
+        socket = self._socket(zmq.ROUTER)
+        socket.set(zmq.ROUTER_MANDATORY, 1)
+        socket.set(zmq.ROUTER_HANDOVER, 1)
+        return socket
+
+    def dealer(self) -> Socket:
+        """A DEALER for one connection to one peer; a lost one is replaced, not reconnected."""
+        socket = self._socket(zmq.DEALER)
+        socket.set(zmq.IMMEDIATE, int(self._options.immediate))
+        socket.set(zmq.CONNECT_TIMEOUT, int(self._options.connect_timeout * _MS))
+        socket.set(zmq.RECONNECT_IVL, _NO_RECONNECT)
+        return socket
+
+    def monitor(self, socket: Socket) -> Socket:
+        """A PAIR socket from which the connection events of `socket` are read."""
+        address = f"inproc://monitor-{next(self._monitors)}"
+        socket.monitor(address, _MONITORED)
+        pair = self._open(zmq.PAIR)
+        pair.set(zmq.LINGER, 0)
+        pair.connect(address)
+        return pair
+
+    def close(self) -> None:
+        """End the context, after at most `linger` seconds; all sockets must be closed."""
+        run_blocking(self._context.term)
+
+    def _open(self, kind: int) -> Socket:
+        try:
+            return self._context.socket(kind)
+        except zmq.ZMQError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise SocketLimitReached(
+                    "no descriptor left for a ZeroMQ socket: raise the limit of open files "
+                    "(ulimit -n, or LimitNOFILE= of the systemd unit)"
+                ) from error
+            raise
+
+    def _socket(self, kind: int) -> Socket:
+        options = self._options
+        socket = self._open(kind)
+        settings: dict[int, int | bytes] = {
+            zmq.ROUTING_ID: self._identity,
+            zmq.LINGER: int(options.linger * _MS),
+            zmq.SNDHWM: options.send_hwm,
+            zmq.RCVHWM: options.recv_hwm,
+            zmq.MAXMSGSIZE: options.max_message_size,
+            zmq.HEARTBEAT_IVL: int(options.heartbeat_interval * _MS),
+            zmq.HEARTBEAT_TIMEOUT: int(options.heartbeat_timeout * _MS),
+            zmq.HEARTBEAT_TTL: int((options.heartbeat_interval + options.heartbeat_timeout) * _MS),
+            zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
+            zmq.IPV6: 1,
+            zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
+            zmq.TCP_KEEPALIVE_IDLE: options.tcp_keepalive_idle,
+            zmq.TCP_KEEPALIVE_CNT: options.tcp_keepalive_count,
+            zmq.TCP_KEEPALIVE_INTVL: options.tcp_keepalive_interval,
+        }
+        for option, value in settings.items():
+            socket.set(option, value)
+        return socket
+
+
+def send_whole(socket: Socket, frames: Sequence[bytes]) -> bool:
+    """Send a message without blocking; false if the queue is full.
+
+    An asynchronous exception (a signal handler that raises) between two frames
+    would make the next message a continuation of this one, so the message is
+    then ended by an empty frame: the peer refuses the fragment, and later
+    messages are whole.
+
+    :raises zmq.ZMQError: what libzmq refuses, such as an unknown peer on a ROUTER.
+    """
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError:
+        raise
+    except BaseException:
+        socket.send(b"", zmq.NOBLOCK)
+        raise
+    return True
+
+
+def receive_all(socket: Socket, most: int, take: Callable[[list[bytes]], None]) -> bool:
+    """Give up to `most` messages to `take`; true if there may be more.
+
+    The caller holds the socket's lock.  Looking at ZMQ_EVENTS also rearms the
+    edge-triggered ZMQ_FD, so nothing that came in meanwhile is overlooked.
+    """
+    for _ in range(most):
+        try:
+            take(socket.recv_multipart(zmq.NOBLOCK))
+        except zmq.Again:
+            if not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                return False
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def default_identity(role: str) -> str:
+    """A routing id that tells a reader of logs whose it is: host, process, role."""
+    host = os.uname().nodename
+    return f"{host}/{os.getpid()}/{role}/{os.urandom(3).hex()}"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only place that knows whether threads are native or eventlet's green ones.
+
+Everything else waits on a lock from `threading` (which monkey-patching makes
+green) or on a descriptor through this module.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["Poller", "Waker", "is_green", "native_select", "run_blocking"]
+
+_EPOLL_BATCH: Final = 256
+
+
+def is_green() -> bool:
+    """Whether eventlet has replaced this process's threads by green ones."""
+    if "eventlet" not in sys.modules:
+        return False
+    from eventlet import patcher
+
+    return bool(patcher.is_monkey_patched("thread"))
+
+
+def native_select() -> Any:
+    """The real select module: monkey-patching takes epoll and poll out of it."""
+    if not is_green():
+        return select
+    from eventlet import patcher
+
+    return patcher.original("select")
+
+
+def _wait_green(fd: int, timeout: float | None) -> bool:
+    """Let other green threads run until `fd` is readable; false on timeout."""
+    from eventlet import hubs
+
+    class Expired(Exception):
+        pass
+
+    try:
+        hubs.trampoline(fd, read=True, timeout=timeout, timeout_exc=Expired)
+    except Expired:
+        return False
+    return True
+
+
+def run_blocking(function: Callable[[], object]) -> None:
+    """Run a blocking C call to its end without stopping other green threads."""
+    if not is_green():
+        function()
+        return
+    from eventlet import patcher
+
+    done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            os.eventfd_write(done, 1)
+
+    try:
+        native = patcher.original("threading").Thread(target=run, name="zmq-term", daemon=True)
+        native.start()
+        _wait_green(done, None)
+        native.join()
+    finally:
+        os.close(done)
+
+
+class Waker:
+    """Wakes one waiting native thread, which also watches one other descriptor."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = native_select().poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def wake(self) -> None:
+        """End the wait, now or when it comes.  Any thread may call this."""
+        os.eventfd_write(self._fd, 1)
+
+    def watch(self, fd: int) -> None:
+        """Watch `fd` too, until `unwatch`."""
+        self._poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd` and any wake-up that nobody waited for."""
+        self._poll.unregister(fd)
+        self._clear()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until woken, until the watched descriptor is readable, or for `seconds`."""
+        timeout = None if seconds is None else max(0, math.ceil(seconds * 1000))
+        for fd, _ in self._poll.poll(timeout):
+            if fd == self._fd:
+                self._clear()
+
+    def close(self) -> None:
+        """Free the descriptor; nobody may be waiting."""
+        os.close(self._fd)
+
+    def _clear(self) -> None:
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            return
+
+
+class Poller:
+    """An epoll set for one waiting thread, native or green; the set may be changed by any."""
+
+    def __init__(self) -> None:
+        self._epoll = native_select().epoll()
+        self._green = is_green()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake_fd, select.POLLIN)
+        self._woken = False
+        self._lock = threading.Lock()
+
+    def watch(self, fd: int) -> None:
+        """Report `fd` whenever it is readable."""
+        self._epoll.register(fd, select.POLLIN)
+
+    def mute(self, fd: int) -> None:
+        """Keep `fd` in the set but do not report it."""
+        self._epoll.modify(fd, 0)
+
+    def unmute(self, fd: int) -> None:
+        """Report `fd` again, at once if it is readable already."""
+        self._epoll.modify(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Take `fd` out of the set."""
+        self._epoll.unregister(fd)
+
+    def wake(self) -> None:
+        """End the wait, now or when it comes; several calls before it are one."""
+        with self._lock:
+            if not self._woken:
+                self._woken = True
+                os.eventfd_write(self._wake_fd, 1)
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """The readable descriptors, after at most `timeout` seconds; none when woken."""
+        if self._green:
+            _wait_green(self._epoll.fileno(), timeout)
+            timeout = 0.0
+        ready = self._epoll.poll(-1 if timeout is None else timeout, _EPOLL_BATCH)
+        found = []
+        for fd, _ in ready:
+            if fd == self._wake_fd:
+                with self._lock:
+                    self._woken = False
+                    os.eventfd_read(self._wake_fd)
+            else:
+                found.append(fd)
+        return found
+
+    def close(self) -> None:
+        """Free the descriptors; nobody may be waiting."""
+        self._epoll.close()
+        os.close(self._wake_fd)
