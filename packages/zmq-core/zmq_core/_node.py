@@ -15,7 +15,7 @@ from typing import Self
 
 from zmq_core._address import Endpoint, resolve_bind_address
 from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, encode
-from zmq_core._errors import ConfigurationError, MessageTooLarge, NodeClosed
+from zmq_core._errors import ConfigurationError, MessageTooLarge, NodeClosed, NotDelivered
 from zmq_core._frontend import Frontend
 from zmq_core._inbox import REQUESTS, Directory, Inbox
 from zmq_core._incoming import Incoming
@@ -50,7 +50,10 @@ class Listening:
         return self._inbox.waiting
 
     def close(self) -> None:
-        """Accept nothing more: later messages are refused.  Idempotent, any thread."""
+        """Accept nothing more: later messages are refused.  Idempotent, any thread.
+
+        When it returns, `on_message` is not running and will not be called again.
+        """
         self._remove(self._inbox)
 
 
@@ -160,8 +163,10 @@ class Node:
     def _stop_listening(self, inbox: Inbox) -> None:
         inbox.close()
         self._directory.remove(inbox)
-        if self._frontend is not None:
+        context = self._context
+        if context is not None and self._frontend is not None:
             self._frontend.resume()
+            context.reactor.drain()
 
     # -- sending ---------------------------------------------------------------------
 
@@ -235,6 +240,14 @@ class Node:
             link.request(envelope.id, encode(envelope), Patience(now, deadline, None))
         else:
             link.send(encode(envelope), deadline)
+
+    def connect(self, endpoints: Iterable[str]) -> None:
+        """Begin to connect to all `endpoints` at once; later sends wait for the connections."""
+        for endpoint in endpoints:
+            try:
+                self._link(endpoint, b"")
+            except NotDelivered as error:
+                LOG.debug("not connected: %s", error)
 
     def new_id(self) -> bytes:
         """A message id that no other message of any node has."""

@@ -10,12 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from zmq_core._waiting import Poller
 
 __all__ = ["Reactor", "Timer"]
 
 LOG = logging.getLogger(__name__)
+
+_DRAIN_SLICE: Final = 1.0
 
 
 class Timer:
@@ -88,6 +91,14 @@ class Reactor:
         """Run `callback` on the reactor's thread."""
         self._soon.append(callback)
         self._poller.wake()
+
+    def drain(self) -> None:
+        """Wait until every callback that has begun by now is done."""
+        if not self.is_current and self._thread.is_alive():
+            done = threading.Event()
+            self.call_soon(done.set)
+            while not done.wait(_DRAIN_SLICE) and self._thread.is_alive():
+                continue
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Run `callback` on the reactor's thread after `seconds`."""

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The oslo.messaging driver behind `transport_url = zmq://…`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from oslo_config import cfg
+from oslo_messaging import MessageUndeliverable, MessagingException, Target, TransportURL
+
+from zmq_core import NOTIFICATIONS, REQUESTS, Envelope, Flag
+from zmq_oslo_driver import runtime as runtimes
+from zmq_oslo_driver._compat import BaseDriver, deserialize_remote_exception
+from zmq_oslo_driver.addresses import Address, notification_address, rpc_address
+from zmq_oslo_driver.errors import CleanedUp, SerializationError
+from zmq_oslo_driver.listener import ZmqListener
+from zmq_oslo_driver.routing import Attempts
+from zmq_oslo_driver.runtime import Runtime
+from zmq_oslo_driver.serialization import Request, load
+from zmq_oslo_driver.settings import Settings
+
+__all__ = ["ZmqDriver"]
+
+
+class ZmqDriver(BaseDriver):  # type: ignore[misc]  # oslo.messaging is untyped
+    """RPC and notifications straight from process to process.
+
+    Making one checks the configuration and opens nothing: sockets and threads
+    come with the first use, in each process of its own.  Thread-safe.
+
+    :raises InvalidConfiguration: an option or the URL cannot work; names which.
+    """
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        url: TransportURL,
+        default_exchange: str | None = None,
+        allowed_remote_exmods: list[str] | None = None,
+    ) -> None:
+        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+        self._settings = Settings.load(conf, url)
+        runtimes.check(self._settings)
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._pid = os.getpid()
+        self._listeners: set[ZmqListener] = set()
+        self._cleaned_up = False
+
+    def require_features(self, requeue: bool = True) -> None:
+        """Everything that can be required is there."""
+
+    def send(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        wait_for_reply: bool | None = None,
+        timeout: float | None = None,
+        call_monitor_timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
+    ) -> Any:
+        """Send a call and return its result, or a cast or a fanout and return None.
+
+        Exceptions beyond those of oslo.messaging are in `zmq_oslo_driver.errors`.
+        """
+        runtime = self._use()
+        settings = runtime.settings
+        address = rpc_address(target, self._default_exchange, server=not target.fanout)
+        monitor = call_monitor_timeout if wait_for_reply else None
+        body = _body(address, Request(ctxt, message, monitor).dump, settings)
+        if timeout is None:
+            timeout = settings.send_timeout
+        attempts = runtime.sender.attempts(address, timeout, retry)
+        if target.fanout:
+            runtime.sender.fanout(address, body, attempts)
+            return None
+        if getattr(transport_options, "at_least_once", False):
+            _require_listener(address, attempts, message)
+        if not wait_for_reply:
+            runtime.sender.cast(address, body, attempts)
+            return None
+        return self._result(runtime.sender.call(address, body, attempts, monitor))
+
+    def _result(self, reply: Envelope) -> Any:
+        result = load(reply.body, reply.serializer)
+        if reply.flags & Flag.FAILED:
+            raise deserialize_remote_exception(result, self._allowed_remote_exmods)
+        return result
+
+    def send_notification(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        version: float,
+        retry: int | None = None,
+    ) -> None:
+        """Send to one listener of each pool; drop what nobody takes, counted and logged.
+
+        `version` chooses between envelopes that other transports put around the
+        message; ours has one of its own.  `retry` has nothing to repeat here: each
+        listener of a pool is tried once, within `zmq_notify_timeout`, so that no
+        service is stopped by it.
+        """
+        runtime = self._use()
+        address = notification_address(
+            target.exchange or self._default_exchange or "", target.topic
+        )
+        body = _body(address, Request(ctxt, message).dump, runtime.settings)
+        runtime.sender.notify(address, body, runtime.settings.notify_timeout)
+
+    def listen(self, target: Target, batch_size: int, batch_timeout: float | None) -> ZmqListener:
+        """Listen on a topic, and on the same with the server's name."""
+        addresses = [
+            rpc_address(target, self._default_exchange, server=False),
+            rpc_address(target, self._default_exchange),
+        ]
+        return self._listen(addresses, REQUESTS, batch_size=batch_size, batch_timeout=batch_timeout)
+
+    def listen_for_notifications(
+        self,
+        targets_and_priorities: Iterable[tuple[Target, str]],
+        pool: str | None,
+        batch_size: int,
+        batch_timeout: float | None,
+    ) -> ZmqListener:
+        """Listen on topics and priorities, as a member of `pool`."""
+        addresses = [
+            notification_address(
+                target.exchange or self._default_exchange or "",
+                f"{target.topic}.{priority}",
+                pool or "",
+            )
+            for target, priority in targets_and_priorities
+        ]
+        return self._listen(
+            addresses,
+            NOTIFICATIONS,
+            pool=pool or "",
+            batch_size=batch_size,
+            batch_timeout=batch_timeout,
+        )
+
+    def _listen(self, addresses: list[Address], types: Any, **settings: Any) -> ZmqListener:
+        listener = ZmqListener(
+            self._use(), addresses, types, closed=self._listeners.discard, **settings
+        )
+        self._listeners.add(listener)
+        return listener
+
+    def cleanup(self) -> None:
+        """Stop all listeners and release everything.  Idempotent."""
+        with self._lock:
+            self._cleaned_up = True
+            runtime, self._runtime = self._runtime, None
+            mine = self._pid == os.getpid()
+        if runtime is None:
+            return
+        if mine:
+            for listener in list(self._listeners):
+                listener.cleanup()
+        runtimes.release(runtime)
+
+    def _use(self) -> Runtime:
+        """This process's runtime, made now if need be."""
+        runtime = self._runtime
+        if runtime is not None and runtime.pid == os.getpid():
+            return runtime
+        if self._pid != os.getpid():
+            self._begin_in_child()
+        with self._lock:
+            if self._cleaned_up:
+                raise CleanedUp("this transport was cleaned up; make a new one")
+            if self._runtime is None:
+                self._runtime = runtimes.acquire(self._settings)
+            return self._runtime
+
+    def _begin_in_child(self) -> None:
+        """Forget what the parent had: after a fork another thread may hold the lock for ever."""
+        self._lock = threading.Lock()
+        self._listeners = set()
+        self._runtime = None
+        self._pid = os.getpid()
+
+
+def _body(address: Address, dump: Any, settings: Settings) -> bytes:
+    try:
+        body: bytes = dump(settings.serializer)
+    except SerializationError as error:
+        raise SerializationError(f"the message to {address} is {error}") from error
+    return body
+
+
+def _require_listener(address: Address, attempts: Attempts, message: dict[str, Any]) -> None:
+    if attempts.nobody_listens():
+        problem = MessagingException(f"nobody listens on {address}")
+        raise MessageUndeliverable(problem, address.wire.exchange, str(address), message)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiving side: from a node's messages to the callback of an oslo.messaging server."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from zmq_core import Incoming, Listening, MessageType
+from zmq_matchmaker import Entry, Record
+from zmq_oslo_driver._compat import Listener
+from zmq_oslo_driver.addresses import Address
+from zmq_oslo_driver.batches import Batcher
+from zmq_oslo_driver.errors import UnreadableMessage
+from zmq_oslo_driver.incoming import ZmqIncomingMessage, reply_failure
+from zmq_oslo_driver.runtime import Runtime
+from zmq_oslo_driver.serialization import load_request
+
+__all__ = ["ZmqListener"]
+
+LOG = logging.getLogger(__name__)
+
+_MEMBERS: Final = itertools.count(1)
+
+Callback = Callable[[Sequence[ZmqIncomingMessage]], object]
+
+
+class ZmqListener(Listener):  # type: ignore[misc]  # oslo.messaging is untyped
+    """One server's subscription to some addresses.
+
+    Single messages go to the server from the I/O thread, which costs no
+    hand-over but the server's own.  Batches are collected by a thread.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        addresses: Iterable[Address],
+        types: Iterable[MessageType],
+        *,
+        pool: str = "",
+        batch_size: int = 1,
+        batch_timeout: float | None = None,
+        closed: Callable[[ZmqListener], None],
+    ) -> None:
+        super().__init__(batch_size, batch_timeout)
+        self._runtime = runtime
+        self._addresses = tuple(addresses)
+        self._types = tuple(types)
+        self._closed = closed
+        self._listening: Listening | None = None
+        self._batcher: Batcher[ZmqIncomingMessage] | None = None
+        record = Record(
+            endpoint=runtime.bind(),
+            node=runtime.node.identity,
+            member=str(next(_MEMBERS)),
+            pool=pool,
+        )
+        keys = dict.fromkeys(address.lookup for address in self._addresses)
+        self._entries: list[Entry] = [(key, record) for key in keys]
+
+    def start(self, on_incoming_callback: Callback) -> None:
+        """Receive messages, then let others know of it."""
+        super().start(on_incoming_callback)
+        if self.batch_size > 1:
+            self._batcher = Batcher(on_incoming_callback, self.batch_size, self.batch_timeout)
+        self._listening = self._runtime.node.listen(
+            [address.wire for address in self._addresses],
+            self._on_message,
+            types=self._types,
+            backlog=self._runtime.settings.backlog,
+        )
+        self._runtime.directory.announce_all(self._entries)
+
+    def stop(self) -> None:
+        """Let others know, refuse what still comes, pass on what was accepted.  Idempotent."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            self._runtime.directory.withdraw_all(self._entries)
+            listening.close()
+        batcher, self._batcher = self._batcher, None
+        if batcher is not None:
+            batcher.close()
+        super().stop()
+
+    def cleanup(self) -> None:
+        """Stop, and forget the transport's runtime."""
+        self.stop()
+        self._closed(self)
+
+    def _on_message(self, incoming: Incoming) -> None:
+        try:
+            request = load_request(incoming.body, incoming.envelope.serializer)
+        except UnreadableMessage as error:
+            self._refuse_unreadable(incoming, error)
+            return
+        self._deliver(ZmqIncomingMessage(incoming, request, self._deliver_again))
+
+    def _deliver(self, message: ZmqIncomingMessage) -> None:
+        if self._batcher is not None:
+            self._batcher.put(message)
+        elif self.on_incoming_callback is not None:
+            self.on_incoming_callback([message])
+
+    def _deliver_again(self, message: ZmqIncomingMessage) -> None:
+        """Hand a requeued message over again; to another listener if this one has stopped."""
+        if self._listening is not None:
+            self._deliver(message)
+            return
+        message.acknowledge()
+        self._runtime.courier.post(self._entries[0][1].endpoint, message.envelope)
+
+    def _refuse_unreadable(self, incoming: Incoming, error: UnreadableMessage) -> None:
+        self._runtime.statistics.unreadable += 1
+        self._runtime.log.warning(
+            ("unreadable", incoming.peer),
+            "refused a %s from %r for %s: %s",
+            incoming.envelope.type.name,
+            incoming.peer,
+            incoming.key,
+            error,
+        )
+        incoming.release()
+        if incoming.envelope.type is MessageType.CALL:
+            reply_failure(incoming, (UnreadableMessage, error, sys.exc_info()[2]))

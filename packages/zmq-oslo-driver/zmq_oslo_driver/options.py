@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `[oslo_messaging_zmq]`, and how they become settings.
+
+An option may also stand in the query of the transport URL, which wins:
+`zmq+redis://host/?rpc_zmq_bind_address=eth1`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+from oslo_config import cfg, types
+
+__all__ = ["GROUP", "OPTIONS", "OptionValues", "list_opts", "register"]
+
+GROUP: Final = "oslo_messaging_zmq"
+
+_NO_LONGER: Final = "Accepted so that old files can be read; has no effect."
+
+OPTIONS: Final[list[cfg.Opt]] = [
+    cfg.StrOpt(
+        "rpc_zmq_host",
+        sample_default="<this host's name, or the bound address>",
+        help="Name or address under which other hosts reach this one. Needed where the host name "
+        "does not resolve elsewhere.",
+    ),
+    cfg.StrOpt(
+        "rpc_zmq_bind_address",
+        default="*",
+        help="Where to listen: '*', an IPv4 or IPv6 address, or the name of an Ethernet adapter.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_min_port",
+        default=49153,
+        min=1,
+        max=65535,
+        help="First port of the range to listen in; one port is used per process.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_max_port",
+        default=65536,
+        min=2,
+        max=65536,
+        help="End of the port range, exclusive.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_bind_port_retries",
+        default=100,
+        min=1,
+        help="How many ports of the range are tried before 'ports range exceeded'.",
+    ),
+    cfg.StrOpt(
+        "rpc_zmq_matchmaker",
+        default="dummy",
+        help="Matchmaker for transport URLs that name none (zmq://). A URL such as "
+        "zmq+redis:// names its own.",
+    ),
+    cfg.StrOpt(
+        "rpc_zmq_serialization",
+        default="json",
+        choices=["json", "msgpack"],
+        help="How messages are written. Either end reads both, so that it can be changed "
+        "service by service.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_topic_backlog",
+        default=1000,
+        min=1,
+        help="Messages that a server holds for handlers that are all busy. When there are "
+        "more, it stops reading and the senders wait.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_contexts",
+        default=1,
+        min=1,
+        help="I/O threads of libzmq in each process.",
+    ),
+    cfg.FloatOpt(
+        "zmq_linger",
+        default=5.0,
+        min=0,
+        max=3600,
+        help="Seconds for which messages that are not sent yet are kept when a process ends.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_expire",
+        default=120,
+        help="Seconds after which the record of a server that died is gone from the "
+        "matchmaker. 0 or less: never.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_update",
+        min=1,
+        sample_default="<a third of zmq_target_expire>",
+        help="Seconds between refreshes of a server's record.",
+    ),
+    cfg.BoolOpt(
+        "zmq_immediate",
+        default=True,
+        help="Queue messages for established connections only. Without it, messages for a "
+        "server that cannot be reached may be lost.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive",
+        default=1,
+        choices=[-1, 0, 1],
+        help="TCP keepalive: 1 on, 0 off, -1 as the system has it.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_idle",
+        default=-1,
+        help="Seconds before the first TCP keepalive probe; -1 as the system has it.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_cnt",
+        default=-1,
+        help="Unanswered TCP keepalive probes that end a connection; -1 as the system has it.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_intvl",
+        default=-1,
+        help="Seconds between TCP keepalive probes; -1 as the system has it.",
+    ),
+    cfg.FloatOpt(
+        "zmq_heartbeat_interval",
+        default=1.0,
+        min=0.05,
+        max=3600,
+        help="Seconds between heartbeats on a connection.",
+    ),
+    cfg.FloatOpt(
+        "zmq_heartbeat_timeout",
+        default=3.0,
+        min=0.05,
+        max=3600,
+        help="Seconds without an answer to a heartbeat after which the peer counts as dead.",
+    ),
+    cfg.FloatOpt(
+        "zmq_connect_timeout",
+        default=5.0,
+        min=0.05,
+        max=3600,
+        help="Seconds for a connection to be established before the next server is tried.",
+    ),
+    cfg.FloatOpt(
+        "zmq_send_timeout",
+        default=30.0,
+        min=0,
+        max=86400,
+        help="Seconds for which a cast waits for somebody to listen and for room in its queue, "
+        "before MessageDeliveryFailure.",
+    ),
+    cfg.FloatOpt(
+        "zmq_notify_timeout",
+        default=1.0,
+        min=0,
+        max=86400,
+        help="The same for a notification, which is then counted, logged and dropped: "
+        "notifications do not stop a service.",
+    ),
+    cfg.IntOpt(
+        "zmq_max_message_size",
+        default=256 * 2**20,
+        min=2**16,
+        help="Largest message in bytes; must be the same everywhere.",
+    ),
+    cfg.IntOpt(
+        "rpc_poll_timeout",
+        default=1,
+        deprecated_for_removal=True,
+        deprecated_reason=f"Nothing polls: threads wait on descriptors. {_NO_LONGER}",
+        help="No longer used.",
+    ),
+    cfg.StrOpt(
+        "rpc_zmq_ipc_dir",
+        deprecated_for_removal=True,
+        deprecated_reason=f"There is no local broker to reach over IPC any more. {_NO_LONGER}",
+        help="No longer used.",
+    ),
+]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the options known to `conf`; harmless if they are."""
+    conf.register_opts(OPTIONS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For `oslo-config-generator --namespace oslo.messaging.zmq`."""
+    return [(GROUP, copy.deepcopy(OPTIONS))]
+
+
+class OptionValues:
+    """The options' values: from the URL's query where they stand there, else from `conf`."""
+
+    def __init__(self, conf: cfg.ConfigOpts, query: Mapping[str, str]) -> None:
+        register(conf)
+        self._group = conf[GROUP]
+        self._query = query
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of option `name`.
+
+        :raises ValueError: the query holds a value that is not of the option's type.
+        """
+        if name in self._query:
+            option_type: types.ConfigType = _BY_NAME[name].type
+            return option_type(self._query[name])
+        return self._group[name]
+
+    def others(self) -> dict[str, str]:
+        """What stands in the query and is no option of ours: the matchmaker's settings."""
+        return {name: value for name, value in self._query.items() if name not in _BY_NAME}
+
+
+_BY_NAME: Final = {option.name: option for option in OPTIONS}

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which server is tried next, for how long, and what the sender is told in the end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from zmq_core import NotDelivered, Refused
+from zmq_matchmaker import Directory, Key, Record, Unavailable
+from zmq_oslo_driver.addresses import Address
+
+__all__ = ["Attempts", "Turns"]
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_TURNS_LIMIT: Final = 4096
+
+
+class Turns:
+    """Round robin: each key's messages go to its records in turn.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counters: dict[tuple[Key, str], Iterator[int]] = {}
+
+    def order(self, key: Key, records: Sequence[Record], pool: str = "") -> Sequence[Record]:
+        """All records, beginning with the one whose turn it is."""
+        if len(records) < 2:
+            return records
+        counter = self._counters.get((key, pool))
+        if counter is None:
+            if len(self._counters) >= _TURNS_LIMIT:
+                self._counters.clear()
+            # Clients that start together must not all begin with the same server.
+            start = random.randrange(len(records))
+            counter = self._counters.setdefault((key, pool), itertools.count(start))
+        turn = next(counter) % len(records)
+        return [*records[turn:], *records[:turn]]
+
+
+class Attempts:
+    """The servers to try for one message, until it is delivered, time or retries are out.
+
+    `retry` is oslo.messaging's: None or -1 for as long as time allows, else the
+    number of further rounds after a first that reached nobody.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        turns: Turns,
+        address: Address,
+        deadline: float,
+        retry: int | None = None,
+    ) -> None:
+        self._directory = directory
+        self._turns = turns
+        self._address = address
+        self._deadline = deadline
+        self._rounds = None if retry is None or retry < 0 else retry + 1
+        self.problem = ""
+        """Why nothing was delivered so far, for the error message."""
+
+    def left(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def nobody_listens(self) -> bool:
+        """Whether the matchmaker says that nobody does; false if it cannot be asked."""
+        try:
+            return not self._directory.lookup(self._address.lookup, self.left())
+        except Unavailable:
+            return False
+
+    def __iter__(self) -> Iterator[Record]:
+        """Records to try; take the next only if the one before was not delivered to."""
+        records = self._look(self._directory.lookup)
+        pause = _FIRST_PAUSE
+        for round_ in itertools.count(1):
+            for record in self._turns.order(self._address.lookup, records):
+                yield record
+                if self.left() <= 0:
+                    return
+            if self._rounds is not None and round_ >= self._rounds:
+                return
+            if self.left() <= 0:
+                return
+            time.sleep(min(pause * random.uniform(0.5, 1.0), self.left()))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            records = self._look(self._directory.refresh)
+
+    def delivered(self, record: Record) -> None:
+        """`record` was reached."""
+        self._directory.ack(self._address.lookup, record)
+
+    def failed(self, record: Record, error: NotDelivered) -> None:
+        """`record` was not reached: others are tried first from now on."""
+        self.problem = str(error)
+        self._directory.nack(self._address.lookup, record, gone=isinstance(error, Refused))
+
+    def _look(self, ask: Callable[[Key, float | None], Sequence[Record]]) -> Sequence[Record]:
+        try:
+            records = ask(self._address.lookup, self.left())
+        except Unavailable as error:
+            self.problem = f"the matchmaker cannot be asked: {error}"
+            return ()
+        if not records:
+            self.problem = f"nobody listens on {self._address}"
+        return records

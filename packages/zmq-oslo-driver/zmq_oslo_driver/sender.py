@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sending side: call, cast, fanout and notification over a node and a directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
+
+from zmq_core import (
+    Envelope,
+    MessageTooLarge,
+    MessageType,
+    Node,
+    NodeClosed,
+    NotDelivered,
+    PeerLost,
+    RateLimitedLog,
+    RequestTimeout,
+    Serializer,
+)
+from zmq_matchmaker import Directory, Record, Unavailable
+from zmq_oslo_driver.addresses import Address, notification_address
+from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
+from zmq_oslo_driver.routing import Attempts, Turns
+
+if TYPE_CHECKING:
+    from zmq_oslo_driver.statistics import Statistics
+
+__all__ = ["Sender"]
+
+
+class Sender:
+    """Sends to whoever listens.  Thread-safe; times are in seconds."""
+
+    def __init__(
+        self,
+        node: Node,
+        directory: Directory,
+        serializer: Serializer,
+        statistics: Statistics,
+        log: RateLimitedLog,
+    ) -> None:
+        self._node = node
+        self._directory = directory
+        self._serializer = serializer
+        self._statistics = statistics
+        self._log = log
+        self._turns = Turns()
+        self._congested: set[str] = set()
+
+    def attempts(self, address: Address, timeout: float, retry: int | None = None) -> Attempts:
+        """The servers to try for a message to `address` within `timeout`."""
+        deadline = time.monotonic() + timeout
+        return Attempts(self._directory, self._turns, address, deadline, retry)
+
+    def call(
+        self, address: Address, body: bytes, attempts: Attempts, monitor: float | None
+    ) -> Envelope:
+        """Send a request and return the reply.
+
+        :raises MessagingTimeout: no answer in time; says why, as far as is known.
+        :raises ServerLost: the server died while it held the request.
+        :raises MessageDeliveryFailure: the retries are used up.
+        """
+        for record in attempts:
+            try:
+                reply = self._node.request(
+                    record.endpoint,
+                    address.wire,
+                    body,
+                    timeout=attempts.left(),
+                    monitor=monitor,
+                    serializer=self._serializer,
+                )
+            except NotDelivered as error:
+                attempts.failed(record, error)
+            except PeerLost as error:
+                self._directory.nack(address.lookup, record)
+                raise ServerLost(f"call to {address}: {error}") from error
+            except RequestTimeout as error:
+                raise MessagingTimeout(f"call to {address}: {error}") from error
+            except MessageTooLarge as error:
+                raise _too_large(address, error) from error
+            except NodeClosed as error:
+                raise CleanedUp(f"call to {address}: the transport was cleaned up") from error
+            else:
+                attempts.delivered(record)
+                return reply
+        if attempts.left() > 0:
+            raise MessageDeliveryFailure(f"call to {address} not delivered: {attempts.problem}")
+        raise MessagingTimeout(
+            f"call to {address} timed out before anybody took it: {attempts.problem}"
+        )
+
+    def cast(
+        self,
+        address: Address,
+        body: bytes,
+        attempts: Attempts,
+        *,
+        kind: MessageType = MessageType.CAST,
+        serializer: Serializer | None = None,
+    ) -> None:
+        """Hand a message to a live connection to one listener.
+
+        :raises MessageDeliveryFailure: nobody could be reached in time, or with the retries.
+        """
+        for record in attempts:
+            try:
+                self._hand_over(record, address, body, attempts.left(), kind, serializer)
+            except NotDelivered as error:
+                attempts.failed(record, error)
+            else:
+                attempts.delivered(record)
+                return
+        raise MessageDeliveryFailure(f"cast to {address} not delivered: {attempts.problem}")
+
+    def fanout(self, address: Address, body: bytes, attempts: Attempts) -> None:
+        """Send a copy to every process that listens; success also if there is none.
+
+        A listener that cannot be reached is counted and logged.
+
+        :raises MessageDeliveryFailure: the matchmaker could not be asked in time.
+        """
+        records = self._everybody(address, attempts)
+        by_endpoint = {record.endpoint: record for record in records}
+        self._node.connect(by_endpoint)  # all at once: the dead must not delay the living
+        for endpoint, record in by_endpoint.items():
+            try:
+                self._hand_over(record, address, body, attempts.left(), MessageType.FANOUT)
+            except NotDelivered as error:
+                self._directory.nack(address.lookup, record)
+                self._statistics.fanout_copies_lost += 1
+                self._log.warning(
+                    ("fanout", endpoint), "a fanout to %s was not delivered: %s", address, error
+                )
+
+    def notify(self, address: Address, body: bytes, timeout: float) -> None:
+        """Send a copy to one listener of each pool, waiting `timeout` at the most.
+
+        What nobody takes is counted, logged and dropped.
+        """
+        try:
+            records = self._directory.lookup(address.lookup, timeout)
+        except Unavailable as error:
+            self._drop_notification(address, f"the matchmaker cannot be asked: {error}")
+            return
+        if not records:
+            self._drop_notification(address, "nobody listens")
+        for pool in sorted({record.pool for record in records}):
+            members = [record for record in records if record.pool == pool]
+            self.notify_pool(address, pool, members, body, timeout)
+
+    def notify_pool(
+        self,
+        address: Address,
+        pool: str,
+        members: Sequence[Record],
+        body: bytes,
+        timeout: float,
+        serializer: Serializer | None = None,
+    ) -> None:
+        """Send to one of `members`, the listeners of `pool`; drop it if none takes it."""
+        wire = notification_address(address.wire.exchange, address.wire.topic, pool)
+        deadline = time.monotonic() + timeout
+        problem = "nobody listens in this pool"
+        for record in self._turns.order(address.lookup, members, pool):
+            # One that did not read in time is not waited for again until it reads.
+            stuck = record.endpoint in self._congested
+            left = 0.0 if stuck else max(0.0, deadline - time.monotonic())
+            try:
+                self._hand_over(record, wire, body, left, MessageType.NOTIFY, serializer)
+            except NotDelivered as error:
+                self._congested.add(record.endpoint)
+                self._directory.nack(address.lookup, record)
+                problem = str(error)
+            else:
+                self._congested.discard(record.endpoint)
+                self._directory.ack(address.lookup, record)
+                return
+        self._drop_notification(wire, problem)
+
+    def _hand_over(
+        self,
+        record: Record,
+        address: Address,
+        body: bytes,
+        timeout: float,
+        kind: MessageType,
+        serializer: Serializer | None = None,
+    ) -> None:
+        try:
+            self._node.send(
+                record.endpoint,
+                address.wire,
+                body,
+                timeout=timeout,
+                kind=kind,
+                serializer=self._serializer if serializer is None else serializer,
+            )
+        except MessageTooLarge as error:
+            raise _too_large(address, error) from error
+        except NodeClosed as error:
+            raise CleanedUp(f"message to {address}: the transport was cleaned up") from error
+
+    def _everybody(self, address: Address, attempts: Attempts) -> Iterable[Record]:
+        try:
+            return self._directory.lookup(address.lookup, attempts.left())
+        except Unavailable as error:
+            raise MessageDeliveryFailure(
+                f"fanout to {address} not delivered: the matchmaker cannot be asked: {error}"
+            ) from error
+
+    def _drop_notification(self, address: Address, why: str) -> None:
+        self._statistics.notifications_dropped += 1
+        self._log.warning(
+            ("notification", address), "a notification on %s is dropped: %s", address, why
+        )
+
+
+def _too_large(address: Address, error: MessageTooLarge) -> SerializationError:
+    return SerializationError(
+        f"message to {address}: {error} ([oslo_messaging_zmq] zmq_max_message_size)"
+    )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies: what a request and a reply hold, written as JSON or msgpack.
+
+Both formats carry the same values, so that a service sees no difference when
+`rpc_zmq_serialization` changes: what JSON does not know (dates, UUIDs, objects)
+becomes what `oslo_serialization.jsonutils.to_primitive` makes of it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+import msgpack
+from oslo_serialization import jsonutils
+
+from zmq_core import Serializer
+from zmq_oslo_driver._compat import serialize_remote_exception
+from zmq_oslo_driver.errors import SerializationError, UnreadableMessage
+
+__all__ = ["NAMES", "ExcInfo", "Request", "describe_failure", "dump", "load", "load_request"]
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+NAMES: Final = {"json": Serializer.JSON, "msgpack": Serializer.MSGPACK}
+
+
+def _dump_msgpack(value: object) -> bytes:
+    packed: bytes = msgpack.packb(value, default=jsonutils.to_primitive, use_bin_type=True)
+    return packed
+
+
+def _load_msgpack(body: bytes) -> Any:
+    return msgpack.unpackb(body, raw=False, strict_map_key=False)
+
+
+_DUMP: Final[dict[Serializer, Callable[[object], bytes]]] = {
+    Serializer.JSON: jsonutils.dump_as_bytes,
+    Serializer.MSGPACK: _dump_msgpack,
+}
+_LOAD: Final[dict[Serializer, Callable[[bytes], Any]]] = {
+    Serializer.JSON: jsonutils.loads,
+    Serializer.MSGPACK: _load_msgpack,
+}
+
+
+class Request:
+    """The body of everything but a reply."""
+
+    __slots__ = ("context", "message", "monitor")
+
+    def __init__(self, context: dict[str, Any], message: Any, monitor: float | None = None) -> None:
+        self.context = context
+        self.message = message
+        self.monitor = monitor
+        """The client's call_monitor_timeout: how often it wants a sign of life."""
+
+    def dump(self, serializer: Serializer) -> bytes:
+        """The body as bytes.
+
+        :raises SerializationError: something in it cannot be written.
+        """
+        return dump([self.context, self.message, self.monitor], serializer)
+
+
+def dump(value: object, serializer: Serializer) -> bytes:
+    """`value` as bytes.
+
+    :raises SerializationError: something in it cannot be written.
+    """
+    try:
+        return _DUMP[serializer](value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise SerializationError(
+            f"not serialisable as {serializer.name.lower()}: {error}"
+        ) from error
+
+
+def load(body: bytes, serializer: Serializer) -> Any:
+    """The value that `body` holds.
+
+    :raises UnreadableMessage: it is not written in that format.
+    """
+    reader = _LOAD.get(serializer)
+    if reader is None:
+        raise UnreadableMessage("the body is of a serialisation that this driver does not use")
+    try:
+        return reader(body)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise UnreadableMessage(
+            f"the body cannot be read as {serializer.name.lower()}: {error}"
+        ) from error
+
+
+def load_request(body: bytes, serializer: Serializer) -> Request:
+    """The request that `body` holds.
+
+    :raises UnreadableMessage: it holds none.
+    """
+    match load(body, serializer):
+        case [dict() as context, message, None | int() | float() as monitor]:
+            return Request(context, message, monitor)
+    raise UnreadableMessage("the body is not a list of context, message and monitor interval")
+
+
+def describe_failure(failure: ExcInfo) -> str:
+    """The exception as text that the caller's end makes an exception from.
+
+    An exception whose arguments cannot be written keeps its class, text and
+    traceback; a caller is never left waiting for want of them.
+    """
+    try:
+        return str(serialize_remote_exception(failure))
+    except (TypeError, ValueError, RecursionError, AttributeError):
+        kind, error, _ = failure
+        text = _text(error)
+        return str(
+            jsonutils.dumps(
+                {
+                    "class": kind.__name__,
+                    "module": kind.__module__,
+                    "message": text,
+                    "tb": traceback.format_exception(*failure),
+                    "args": [text],
+                    "kwargs": {},
+                }
+            )
+        )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as nested:  # noqa: BLE001 - any application's __str__ may fail, in any way
+        return f"<{type(error).__name__} whose text cannot be made: {type(nested).__name__}>"

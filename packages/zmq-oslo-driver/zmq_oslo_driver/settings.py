@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From configuration and transport URL to what a runtime is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+from oslo_config import cfg
+from oslo_messaging import TransportURL
+
+from zmq_core import ConfigurationError, NodeOptions, Serializer
+from zmq_matchmaker import MatchmakerURL
+from zmq_oslo_driver.errors import InvalidConfiguration
+from zmq_oslo_driver.options import GROUP, OptionValues
+from zmq_oslo_driver.serialization import NAMES
+
+__all__ = ["Settings", "naming_the_option"]
+
+_OPTION_OF_FIELD: Final = {
+    "bind_address": "rpc_zmq_bind_address",
+    "advertise_host": "rpc_zmq_host",
+    "min_port": "rpc_zmq_min_port",
+    "max_port": "rpc_zmq_max_port",
+    "bind_retries": "rpc_zmq_bind_port_retries",
+    "linger": "zmq_linger",
+    "immediate": "zmq_immediate",
+    "max_message_size": "zmq_max_message_size",
+    "connect_timeout": "zmq_connect_timeout",
+    "heartbeat_interval": "zmq_heartbeat_interval",
+    "heartbeat_timeout": "zmq_heartbeat_timeout",
+    "tcp_keepalive_idle": "zmq_tcp_keepalive_idle",
+    "tcp_keepalive_count": "zmq_tcp_keepalive_cnt",
+    "tcp_keepalive_interval": "zmq_tcp_keepalive_intvl",
+    "io_threads": "rpc_zmq_contexts",
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a runtime depends on.  Equal settings may share one."""
+
+    node: NodeOptions
+    matchmaker: MatchmakerURL
+    serializer: Serializer
+    backlog: int
+    expire: float
+    update: float | None
+    send_timeout: float
+    notify_timeout: float
+
+    @classmethod
+    def load(cls, conf: cfg.ConfigOpts, url: TransportURL) -> Settings:
+        """The settings that `conf` and `url` make together.
+
+        :raises InvalidConfiguration: a value that cannot work; names the option.
+        """
+        values = OptionValues(conf, url.query)
+        try:
+            return cls._load(values, url)
+        except ConfigurationError as error:
+            raise _translated(error) from error
+        except ValueError as error:
+            raise InvalidConfiguration(f"transport_url or [{GROUP}]: {error}") from error
+
+    @classmethod
+    def _load(cls, values: OptionValues, url: TransportURL) -> Settings:
+        node = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
+        node["advertise_host"] = node["advertise_host"] or ""
+        keepalive = values["zmq_tcp_keepalive"]
+        return cls(
+            node=NodeOptions(**node, tcp_keepalive=keepalive),
+            matchmaker=_matchmaker_url(url, values),
+            serializer=NAMES[values["rpc_zmq_serialization"]],
+            backlog=values["rpc_zmq_topic_backlog"],
+            expire=values["zmq_target_expire"],
+            update=values["zmq_target_update"],
+            send_timeout=values["zmq_send_timeout"],
+            notify_timeout=values["zmq_notify_timeout"],
+        )
+
+
+def _matchmaker_url(url: TransportURL, values: OptionValues) -> MatchmakerURL:
+    """`zmq+NAME://…` names its matchmaker; for `zmq://` the option does."""
+    _, _, name = url.transport.partition("+")
+    return MatchmakerURL(
+        scheme=name or values["rpc_zmq_matchmaker"],
+        hosts=[
+            (host.hostname or "", host.port, host.username, host.password) for host in url.hosts
+        ],
+        path=f"/{url.virtual_host or ''}",
+        query=values.others(),
+    )
+
+
+@contextmanager
+def naming_the_option() -> Iterator[None]:
+    """Let errors of the node name the operator's option rather than our field."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: ConfigurationError) -> InvalidConfiguration:
+    option = _OPTION_OF_FIELD.get(error.option, error.option)
+    problem = error.problem
+    for field, name in _OPTION_OF_FIELD.items():
+        problem = problem.replace(f"{field} ", f"{name} ")
+    return InvalidConfiguration(f"[{GROUP}] {option}: {problem}")
