@@ -113,7 +113,7 @@ def describe_failure(failure: ExcInfo) -> str:
     """
     try:
         return str(serialize_remote_exception(failure))
-    except (TypeError, ValueError, RecursionError, AttributeError):
+    except Exception:  # noqa: BLE001 - the application's own __str__ or arguments may raise anything
         kind, error, _ = failure
         text = _text(error)
         return str(
@@ -133,5 +133,5 @@ def describe_failure(failure: ExcInfo) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as nested:  # noqa: BLE001 - any application's __str__ may fail, in any way
+    except Exception as nested:  # noqa: BLE001 - as above
         return f"<{type(error).__name__} whose text cannot be made: {type(nested).__name__}>"

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for the tests that cross packages."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+import pytest
+from harness.leaks import assert_nothing_left, holdings
+from harness.services import Service
+from oslo_config import cfg
+from oslo_messaging.conffixture import ConfFixture
+from zmq_matchmaker.testing import RedisServer
+
+MakeTransport = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test returns every thread, descriptor and process that it took."""
+    if "redis_url" in request.fixturenames:
+        request.getfixturevalue("redis_server")
+    gc.collect()
+    before = holdings()
+    yield
+    gc.collect()
+    assert_nothing_left(before)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One real Redis for all tests; each test has a deployment of its own in it."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A deployment that nobody else uses."""
+    return f"zmq+{redis_server.url}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A registry that nobody else uses."""
+    return f"zmq+file://{tmp_path}/registry/"
+
+
+@pytest.fixture(params=["redis", "file"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A transport URL, with each matchmaker that works between processes."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@pytest.fixture
+def conf() -> Iterator[cfg.ConfigOpts]:
+    """A configuration of the test's own, bound to the loopback adapter."""
+    from zmq_oslo_driver import options
+
+    conf = cfg.ConfigOpts()
+    fixture = ConfFixture(conf)
+    fixture.setUp()
+    conf([], project="tests")
+    options.register(conf)
+    conf.set_override("rpc_zmq_bind_address", "127.0.0.1", group=options.GROUP)
+    yield conf
+    fixture.cleanUp()
+
+
+@pytest.fixture
+def make_transport(conf: cfg.ConfigOpts) -> Iterator[MakeTransport]:
+    """Makes transports and cleans them up."""
+    made = []
+
+    def make(url: str, *, notifications: bool = False, **settings: Any) -> Any:
+        factory = (
+            oslo_messaging.get_notification_transport
+            if notifications
+            else oslo_messaging.get_rpc_transport
+        )
+        transport = factory(conf, url=url, **settings)
+        made.append(transport)
+        return transport
+
+    yield make
+    for transport in made:
+        transport.cleanup()
+
+
+@pytest.fixture
+def make_service() -> Iterator[Callable[..., Service]]:
+    """Starts service processes and ends them."""
+    made: list[Service] = []
+
+    def make(url: str, *servers: tuple[str, str, str], **config: Any) -> Service:
+        options = {"rpc_zmq_bind_address": "127.0.0.1", **config.pop("options", {})}
+        service = Service(url, *servers, options=options, **config)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.__exit__(None, None, None)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service of its own process: RPC servers and notification listeners.
+
+Started as `python -m harness.service CONFIG`, where CONFIG is JSON (see
+`ServiceConfig`).  Says on its standard output, one JSON object a line, that it
+is ready and, after SIGTERM or the end of its standard input, what it still held
+when everything was cleaned up.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if '"eventlet": true' in sys.argv[-1]:
+    import eventlet
+
+    eventlet.monkey_patch()
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import msgspec
+import oslo_messaging
+from oslo_config import cfg
+
+from harness.leaks import holdings
+
+
+class Listening(msgspec.Struct):
+    """A notification listener of the service."""
+
+    topics: list[str]
+    pool: str | None = None
+    batch_size: int = 1
+    batch_timeout: float | None = None
+    requeue_first: int = 0
+    """How many events are put back when they come for the first time."""
+
+
+class ServiceConfig(msgspec.Struct):
+    """What a service process does."""
+
+    url: str
+    servers: list[tuple[str, str, str]] = []
+    """Exchange (or nothing), topic and server of each RPC server."""
+    notifications: list[Listening] = []
+    options: dict[str, Any] = {}
+    eventlet: bool = False
+    fork_before_start: bool = False
+    """Make and use the transport in a parent process, serve in its child."""
+    log_level: str = "WARNING"
+
+
+class Endpoint:
+    """The methods that tests call."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.casts: list[str] = []
+        self.events: list[list[Any]] = []
+        self._lock = threading.Lock()
+
+    def echo(self, ctxt: dict[str, Any], value: Any) -> Any:
+        return value
+
+    def context(self, ctxt: dict[str, Any]) -> dict[str, Any]:
+        return ctxt
+
+    def whoami(self, ctxt: dict[str, Any]) -> list[Any]:
+        return [self.name, os.getpid()]
+
+    def slow(self, ctxt: dict[str, Any], seconds: float) -> str:
+        time.sleep(seconds)
+        return self.name
+
+    def fail(self, ctxt: dict[str, Any], kind: str, text: str) -> None:
+        kinds: dict[str, type[Exception]] = {"ValueError": ValueError, "KeyError": KeyError}
+        raise kinds.get(kind, _Peculiar)(text)
+
+    def fail_unserialisably(self, ctxt: dict[str, Any]) -> None:
+        loop: list[Any] = []
+        loop.append(loop)
+        raise ValueError("the text survives", loop)
+
+    def unserialisable(self, ctxt: dict[str, Any]) -> list[Any]:
+        loop: list[Any] = []
+        loop.append(loop)
+        return loop
+
+    def note(self, ctxt: dict[str, Any], text: str) -> None:
+        with self._lock:
+            self.casts.append(text)
+
+    def noted(self, ctxt: dict[str, Any]) -> list[str]:
+        return list(self.casts)
+
+    def notified(self, ctxt: dict[str, Any]) -> list[list[Any]]:
+        return list(self.events)
+
+
+class _Peculiar(Exception):
+    """Of a module that no caller allows."""
+
+
+class NotificationEndpoint:
+    """Records what comes, and puts back what it is told to."""
+
+    def __init__(self, record: list[list[Any]], requeue_first: int) -> None:
+        self._record = record
+        self._left = requeue_first
+
+    def info(self, ctxt: Any, publisher: str, event: str, payload: Any, metadata: Any) -> str:
+        if self._left > 0:
+            self._left -= 1
+            self._record.append(["requeued", event])
+            return str(oslo_messaging.NotificationResult.REQUEUE)
+        self._record.append(["info", event, payload, publisher])
+        return str(oslo_messaging.NotificationResult.HANDLED)
+
+    def error(self, ctxt: Any, publisher: str, event: str, payload: Any, metadata: Any) -> None:
+        self._record.append(["error", event, payload, publisher])
+
+
+class BatchEndpoint:
+    """Records batches."""
+
+    def __init__(self, record: list[list[Any]]) -> None:
+        self._record = record
+
+    def info(self, messages: list[dict[str, Any]]) -> None:
+        self._record.append(["batch", [message["event_type"] for message in messages]])
+
+
+def say(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def serve(config: ServiceConfig, before: dict[str, int]) -> None:
+    rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=config.url)
+    notify = oslo_messaging.get_notification_transport(cfg.CONF, url=config.url)
+    if config.fork_before_start:
+        client = oslo_messaging.get_rpc_client(rpc, oslo_messaging.Target(topic="before-fork"))
+        client.prepare(fanout=True).cast({}, "nobody")
+        if os.fork():
+            os.wait()
+            os._exit(0)
+    executor = "eventlet" if config.eventlet else "threading"
+    endpoints = [Endpoint(name) for _, _, name in config.servers]
+    servers: list[Any] = [
+        oslo_messaging.get_rpc_server(
+            rpc,
+            oslo_messaging.Target(exchange=exchange or None, topic=topic, server=server),
+            [endpoint],
+            executor=executor,
+        )
+        for (exchange, topic, server), endpoint in zip(config.servers, endpoints, strict=True)
+    ]
+    servers += [listener(notify, item, endpoints[0], executor) for item in config.notifications]
+    for server in servers:
+        server.start()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    say(ready=True, pid=os.getpid())
+    while not stop.wait(0.05):
+        continue
+    started = time.monotonic()
+    for server in servers:
+        server.stop()
+        server.wait()
+    rpc.cleanup()
+    notify.cleanup()
+    say(stopped=True, seconds=time.monotonic() - started, before=before, after=holdings())
+
+
+def listener(transport: Any, item: Listening, endpoint: Endpoint, executor: str) -> Any:
+    targets = [oslo_messaging.Target(topic=topic) for topic in item.topics]
+    if item.batch_size > 1:
+        return oslo_messaging.get_batch_notification_listener(
+            transport,
+            targets,
+            [BatchEndpoint(endpoint.events)],
+            executor=executor,
+            pool=item.pool,
+            batch_size=item.batch_size,
+            batch_timeout=item.batch_timeout,
+        )
+    return oslo_messaging.get_notification_listener(
+        transport,
+        targets,
+        [NotificationEndpoint(endpoint.events, item.requeue_first)],
+        executor=executor,
+        pool=item.pool,
+        allow_requeue=True,
+    )
+
+
+def main() -> None:
+    config = msgspec.json.decode(sys.argv[1].encode(), type=ServiceConfig)
+    logging.basicConfig(level=config.log_level, stream=sys.stderr)
+    cfg.CONF([], project="harness")
+    from zmq_oslo_driver import options
+
+    options.register(cfg.CONF)
+    for name, value in config.options.items():
+        cfg.CONF.set_override(name, value, group=options.GROUP)
+    serve(config, holdings())
+
+
+if __name__ == "__main__":
+    main()
