@@ -36,7 +36,14 @@ from zmq_core._incoming import Incoming
 from zmq_core._options import NodeOptions
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
-from zmq_core._sockets import Socket, SocketFactory, receive_all, send_whole
+from zmq_core._sockets import (
+    POLLIN,
+    Socket,
+    SocketFactory,
+    events_of,
+    receive_whole,
+    send_whole,
+)
 from zmq_core._statistics import Statistics
 
 __all__ = ["Frontend", "bind_in_range"]
@@ -137,11 +144,14 @@ class Frontend:
         """Take a bounded number of messages; true if there may be more."""
         batch: list[list[bytes]] = []
         with self._lock:
-            more = receive_all(self._socket, _READ_BATCH, batch.append)
+            more = events_of(self._socket) & POLLIN
+            while more and len(batch) < _READ_BATCH:
+                batch.append(receive_whole(self._socket))
+                more = events_of(self._socket) & POLLIN
         for frames in batch:
             self._take(frames)
         if not self._held:
-            return more
+            return bool(more)
         self._paused = True
         self._reactor.mute(self._fd)
         return False
@@ -260,7 +270,7 @@ class Frontend:
                 if error.errno != errno.EHOSTUNREACH:
                     raise
                 problem = "it has gone"
-            more = int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
+            more = events_of(self._socket) & POLLIN
         if more and not self._paused:
             self.resume()
         return problem

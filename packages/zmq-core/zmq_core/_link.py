@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -41,13 +40,19 @@ from zmq_core._errors import (
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
-from zmq_core._sockets import Socket, SocketFactory, receive_all, send_whole
+from zmq_core._sockets import (
+    POLLIN,
+    POLLOUT,
+    Socket,
+    SocketFactory,
+    events_of,
+    receive_whole,
+    send_whole,
+)
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import Waker, is_green
 
 __all__ = ["Link", "LinkContext", "WakerPool"]
-
-_READ_BATCH: Final = 100
 
 
 class _State(enum.Enum):
@@ -288,11 +293,11 @@ class Link:
 
     def _look(self, socket: Socket) -> None:
         """Take all input and notice whether there is room for output.  Under the lock."""
-        events = int(socket.get(zmq.EVENTS))
-        while events & zmq.POLLIN:
-            receive_all(socket, _READ_BATCH, self._take)
-            events = int(socket.get(zmq.EVENTS))
-        if self._blocked and events & zmq.POLLOUT:
+        events = events_of(socket)
+        while events & POLLIN:
+            self._take(receive_whole(socket))
+            events = events_of(socket)
+        if self._blocked and events & POLLOUT:
             self._wake_blocked()
 
     def _take(self, frames: list[bytes]) -> None:
@@ -334,7 +339,7 @@ class Link:
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
             except zmq.Again:
-                if not int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+                if not events_of(self._monitor) & POLLIN:
                     return
                 continue
             if event == zmq.EVENT_CLOSED:

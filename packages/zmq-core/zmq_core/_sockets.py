@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import zmq
@@ -15,7 +15,18 @@ from zmq_core._errors import CoreError
 from zmq_core._options import NodeOptions
 from zmq_core._waiting import run_blocking
 
-__all__ = ["MINIMUM_LIBZMQ", "SocketFactory", "SocketLimitReached", "send_whole"]
+__all__ = [
+    "MINIMUM_LIBZMQ",
+    "POLLIN",
+    "POLLOUT",
+    "Socket",
+    "SocketFactory",
+    "SocketLimitReached",
+    "default_identity",
+    "events_of",
+    "receive_whole",
+    "send_whole",
+]
 
 MINIMUM_LIBZMQ: Final = (4, 3, 3)
 _MS: Final = 1000
@@ -28,6 +39,14 @@ _MONITORED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+
+# Plain integers: arithmetic with pyzmq's flag classes costs more than the calls themselves.
+POLLIN: Final = int(zmq.POLLIN)
+POLLOUT: Final = int(zmq.POLLOUT)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_RCVMORE: Final = int(zmq.RCVMORE)
 
 Socket = zmq.Socket[bytes]
 
@@ -57,10 +76,20 @@ class SocketFactory:
 
     def router(self) -> Socket:
         """A listening ROUTER: it refuses to drop what it cannot route, and lets a
-        restarted peer take its routing id back."""
+        restarted peer take its routing id back.
+
+        While a listener's queue is full, nothing is read from the connections,
+        so neither are the answers to heartbeats: judging a peer by them would
+        cut those that wait for room, and lose what they have sent.  The ROUTER
+        therefore only sends heartbeats, by which its peers know that it lives,
+        and TCP finds the peers that do not take them.
+        """
         socket = self._socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.ROUTER_HANDOVER, 1)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, 0)
+        socket.set(zmq.HEARTBEAT_TTL, self._silence())
+        socket.set(zmq.TCP_MAXRT, self._silence())
         return socket
 
     def dealer(self) -> Socket:
@@ -70,6 +99,10 @@ class SocketFactory:
         socket.set(zmq.CONNECT_TIMEOUT, int(self._options.connect_timeout * _MS))
         socket.set(zmq.RECONNECT_IVL, _NO_RECONNECT)
         return socket
+
+    def _silence(self) -> int:
+        """Milliseconds after which a silent peer is lost."""
+        return int((self._options.heartbeat_interval + self._options.heartbeat_timeout) * _MS)
 
     def monitor(self, socket: Socket) -> Socket:
         """A PAIR socket from which the connection events of `socket` are read."""
@@ -106,7 +139,6 @@ class SocketFactory:
             zmq.MAXMSGSIZE: options.max_message_size,
             zmq.HEARTBEAT_IVL: int(options.heartbeat_interval * _MS),
             zmq.HEARTBEAT_TIMEOUT: int(options.heartbeat_timeout * _MS),
-            zmq.HEARTBEAT_TTL: int((options.heartbeat_interval + options.heartbeat_timeout) * _MS),
             zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
             zmq.IPV6: 1,
             zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
@@ -129,31 +161,37 @@ def send_whole(socket: Socket, frames: Sequence[bytes]) -> bool:
 
     :raises zmq.ZMQError: what libzmq refuses, such as an unknown peer on a ROUTER.
     """
+    send = socket.send
     try:
-        socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
+        for frame in frames[:-1]:
+            send(frame, _NOBLOCK_MORE)
+        send(frames[-1], _NOBLOCK)
     except zmq.Again:
         return False
     except zmq.ZMQError:
         raise
     except BaseException:
-        socket.send(b"", zmq.NOBLOCK)
+        send(b"", _NOBLOCK)
         raise
     return True
 
 
-def receive_all(socket: Socket, most: int, take: Callable[[list[bytes]], None]) -> bool:
-    """Give up to `most` messages to `take`; true if there may be more.
+def events_of(socket: Socket) -> int:
+    """ZMQ_EVENTS: what can be done now.
 
-    The caller holds the socket's lock.  Looking at ZMQ_EVENTS also rearms the
-    edge-triggered ZMQ_FD, so nothing that came in meanwhile is overlooked.
+    Asking also takes in what libzmq's I/O threads have reported, and so rearms the
+    edge-triggered ZMQ_FD: nothing that came meanwhile is overlooked.
     """
-    for _ in range(most):
-        try:
-            take(socket.recv_multipart(zmq.NOBLOCK))
-        except zmq.Again:
-            if not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                return False
-    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+    return int(socket.get(_EVENTS))
+
+
+def receive_whole(socket: Socket) -> list[bytes]:
+    """One message that is known to be there, as all its frames."""
+    receive, get = socket.recv, socket.get
+    frames = [receive(_NOBLOCK)]
+    while get(_RCVMORE):
+        frames.append(receive(_NOBLOCK))
+    return frames
 
 
 def default_identity(role: str) -> str:
