@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A receiver that does not keep up slows its senders, and nothing accepted is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from zmq_core import Incoming, Node, QueueFull, TargetKey
+
+KEY = TargetKey("openstack", "slow")
+BODY = b"x" * 100_000
+
+
+def fill(node: Node, endpoint: str, timeout: float) -> int:
+    """Send until it is refused; the number of messages that were taken."""
+    sent = 0
+    with pytest.raises(QueueFull):
+        while True:
+            node.send(endpoint, KEY, b"%06d" % sent + BODY, timeout=timeout)
+            sent += 1
+    return sent
+
+
+def pick_up_all(got: list[Incoming], expected: int, until: Callable[..., None]) -> list[int]:
+    """Release everything that comes until `expected` messages have come."""
+    released = 0
+
+    def all_came() -> bool:
+        nonlocal released
+        while released < len(got):
+            got[released].release()
+            released += 1
+        return released >= expected
+
+    until(all_came)
+    return [int(incoming.body[:6]) for incoming in got]
+
+
+def test_sender_of_a_stuck_listener_gets_queue_full_at_its_deadline_and_all_accepted_arrive(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    server = make_node(recv_hwm=10)
+    client = make_node(send_hwm=10)
+    got: list[Incoming] = []
+    server.listen(KEY, got.append, backlog=10)
+    endpoint = server.bind()
+    memory = psutil.Process().memory_info().rss
+
+    accepted = fill(client, endpoint, 0.5)
+    started = time.monotonic()
+    with pytest.raises(QueueFull, match="full at the deadline"):
+        client.send(endpoint, KEY, BODY, timeout=0.5)
+    assert 0.45 <= time.monotonic() - started < 1.5
+    assert len(got) == 10
+    assert psutil.Process().memory_info().rss - memory < 200 * 2**20
+
+    assert pick_up_all(got, accepted, until) == list(range(accepted))
+
+
+def test_connection_to_a_listener_stuck_for_longer_than_the_heartbeat_is_kept_and_loses_nothing(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    options = {"heartbeat_interval": 0.1, "heartbeat_timeout": 0.4}
+    server = make_node(recv_hwm=10, **options)
+    client = make_node(send_hwm=10, **options)
+    got: list[Incoming] = []
+    server.listen(KEY, got.append, backlog=5)
+    accepted = fill(client, server.bind(), 2.5)
+    assert pick_up_all(got, accepted, until) == list(range(accepted))
+
+
+def test_calls_outward_work_while_the_listener_of_the_same_node_is_stuck(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    stuck, other, client = make_node(recv_hwm=5), make_node(), make_node(send_hwm=5)
+    got: list[Incoming] = []
+    stuck.listen(KEY, got.append, backlog=1)
+    echo = TargetKey("openstack", "echo")
+    other.serve(echo, lambda incoming: incoming.reply(incoming.body))
+    accepted = fill(client, stuck.bind(), 0.2)
+    reply = stuck.request(other.bind(), echo, b"out", timeout=5)
+    assert reply.body == b"out"
+    pick_up_all(got, accepted, until)
+
+
+def test_blocked_senders_all_get_through_once_there_is_room(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    server, client = make_node(recv_hwm=5), make_node(send_hwm=5)
+    got: list[Incoming] = []
+    server.listen(KEY, got.append, backlog=2)
+    endpoint = server.bind()
+    accepted = fill(client, endpoint, 0.2)
+    senders = [
+        threading.Thread(
+            target=client.send,
+            args=(endpoint, KEY, b"%06d" % (accepted + number) + BODY),
+            kwargs={"timeout": 20},
+        )
+        for number in range(16)
+    ]
+    for sender in senders:
+        sender.start()
+    numbers = pick_up_all(got, accepted + 16, until)
+    for sender in senders:
+        sender.join()
+    assert sorted(numbers) == list(range(accepted + 16))
+
+
+def test_acknowledgement_comes_when_the_message_is_queued_not_when_it_is_worked_on(
+    make_node: Callable[..., Node],
+) -> None:
+    server, client = make_node(), make_node()
+    got: list[Incoming] = []
+    listening = server.listen(KEY, got.append, backlog=1)
+    client.send(server.bind(), KEY, b"1", timeout=5, acknowledged=True)
+    assert [incoming.body for incoming in got] == [b"1"]
+    assert listening.waiting == 1
+    got[0].release()
+    got[0].release()
+    assert listening.waiting == 0
