@@ -73,6 +73,9 @@ class Flag(enum.IntFlag):
 _TYPES: Final = {int(member): member for member in MessageType}
 _SERIALIZERS: Final = {int(member): member for member in Serializer}
 _RETURNED: Final = (MessageType.CAST, MessageType.NOTIFY)
+_NEED_KEY: Final = frozenset(
+    {MessageType.CALL, MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY}
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -137,10 +140,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def encode(envelope: Envelope) -> list[bytes]:
-    """The three frames of `envelope`."""
+    """The three frames of `envelope`.
+
+    :raises ValueError: its id has not `ID_SIZE` bytes.
+    """
+    if len(envelope.id) != ID_SIZE:
+        raise ValueError(f"a message id has {ID_SIZE} bytes, not {len(envelope.id)}")
     ttl = 0
     if envelope.ttl > 0:
-        ttl = min(max(1, int(envelope.ttl * 1000)), MAX_TTL_MS)
+        ttl = max(1, int(min(envelope.ttl * 1000, MAX_TTL_MS)))
     header = _HEADER.pack(
         MAGIC,
         PROTOCOL_VERSION,
@@ -169,15 +177,21 @@ def decode(frames: Sequence[bytes]) -> Envelope:
     _, version, type_, flags, serializer, code, subject, ttl, id_ = _HEADER.unpack(header)
     if version != PROTOCOL_VERSION:
         raise UnsupportedVersion(version, id_)
-    if len(frames) != 3:
-        raise MalformedMessage(f"{len(frames)} frames instead of 3 (header, key, body)")
-    known_type = _TYPES.get(type_)
-    if known_type is None:
-        raise MalformedMessage(f"unknown message type {type_}")
-    known_serializer = _SERIALIZERS.get(serializer)
-    if known_serializer is None:
-        raise MalformedMessage(f"unknown serializer {serializer}")
-    check_key(frames[1])
+    try:
+        if len(frames) != 3:
+            raise MalformedMessage(f"{len(frames)} frames instead of 3 (header, key, body)")
+        known_type = _TYPES.get(type_)
+        if known_type is None:
+            raise MalformedMessage(f"unknown message type {type_}")
+        known_serializer = _SERIALIZERS.get(serializer)
+        if known_serializer is None:
+            raise MalformedMessage(f"unknown serializer {serializer}")
+        if not frames[1] and known_type in _NEED_KEY:
+            raise MalformedMessage(f"a {known_type.name} without a target key")
+        check_key(frames[1])
+    except MalformedMessage as error:
+        error.message_id = id_
+        raise
     return Envelope(
         type=known_type,
         id=id_,

@@ -69,16 +69,17 @@ class PortsRangeExceeded(ConfigurationError):
 
 
 class MalformedMessage(CoreError):
-    """A peer sent frames that are not a message of this protocol."""
+    """A peer sent frames that are not a message of this protocol.
+
+    `message_id` is the refused message's id where the header could tell it, else empty.
+    """
 
     code = NackCode.MALFORMED
+    message_id: bytes = b""
 
 
 class UnsupportedVersion(MalformedMessage):
-    """A peer sent a message of another protocol version.
-
-    `message_id` is the refused message's id where the header could tell it.
-    """
+    """A peer sent a message of another protocol version."""
 
     code = NackCode.UNSUPPORTED_VERSION
 

@@ -29,7 +29,6 @@ from zmq_core._errors import (
     MessageTooLarge,
     NackCode,
     PortsRangeExceeded,
-    UnsupportedVersion,
 )
 from zmq_core._inbox import Directory
 from zmq_core._incoming import Incoming
@@ -222,8 +221,8 @@ class Frontend:
     def _refuse_malformed(self, peer: bytes, error: MalformedMessage) -> None:
         self._statistics.malformed += 1
         self._log.warning(("malformed", peer), "refused a message from %r: %s", peer, error)
-        message_id = error.message_id if isinstance(error, UnsupportedVersion) else b""
-        nack = Envelope(type=MessageType.NACK, id=message_id.rjust(ID_SIZE, b"\0"), code=error.code)
+        message_id = error.message_id or bytes(ID_SIZE)
+        nack = Envelope(type=MessageType.NACK, id=message_id, code=error.code)
         self.answer(peer, nack)
 
     # -- answering, on any thread ----------------------------------------------------

@@ -45,7 +45,10 @@ class TargetKey:
     def __post_init__(self) -> None:
         chunks: list[bytes] = []
         for name in ("exchange", "topic", "server"):
-            part = getattr(self, name).encode()
+            try:
+                part = getattr(self, name).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{name} cannot be encoded as UTF-8: {error.reason}") from error
             if len(part) > MAX_PART_SIZE:
                 raise ValueError(
                     f"{name} has {len(part)} bytes, {MAX_PART_SIZE} are the most: "
