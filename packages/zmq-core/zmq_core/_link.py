@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -53,6 +54,8 @@ from zmq_core._statistics import Statistics
 from zmq_core._waiting import Waker, is_green
 
 __all__ = ["Link", "LinkContext", "WakerPool"]
+
+_READ_BATCH: Final = 50
 
 
 class _State(enum.Enum):
@@ -292,11 +295,16 @@ class Link:
                 self._look(self._socket)
 
     def _look(self, socket: Socket) -> None:
-        """Take all input and notice whether there is room for output.  Under the lock."""
+        """Take input and notice whether there is room for output.  Under the lock."""
         events = events_of(socket)
-        while events & POLLIN:
+        taken = 0
+        while events & POLLIN and taken < _READ_BATCH:
             self._take(receive_whole(socket))
             events = events_of(socket)
+            taken += 1
+        if events & POLLIN:
+            # Others' turn: a thousand answers at once must not stop eventlet's hub.
+            self._context.reactor.call_soon(self._on_readable)
         if self._blocked and events & POLLOUT:
             self._wake_blocked()
 
