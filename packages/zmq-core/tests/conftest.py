@@ -97,12 +97,10 @@ def _surplus(before: list[str]) -> list[str]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """Fail a test after which a thread, a descriptor or a child process is left."""
-    gc.collect()
     threads = set(threading.enumerate())
     files = open_files()
     children = child_processes()
     yield
-    gc.collect()
 
     def clean() -> bool:
         return (
@@ -113,6 +111,7 @@ def nothing_is_left() -> Iterator[None]:
 
     deadline = time.monotonic() + 5
     while not clean() and time.monotonic() < deadline:
+        gc.collect()  # what a failed test's traceback held
         time.sleep(0.01)
     assert set(threading.enumerate()) <= threads
     assert _surplus(files) == []

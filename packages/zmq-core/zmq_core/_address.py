@@ -15,6 +15,7 @@ from zmq_core._errors import ConfigurationError, PeerUnreachable, UnknownAdapter
 __all__ = ["BindAddress", "Endpoint", "resolve_bind_address"]
 
 _SCHEME: Final = "tcp://"
+_PORT_DIGITS: Final = 5
 _INET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -37,7 +38,9 @@ class Endpoint:
         """
         host, colon, port = text.removeprefix(_SCHEME).rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (text.startswith(_SCHEME) and colon and host and port.isascii() and port.isdigit()):
+        is_host = host.isprintable() and not any(map(str.isspace, host)) and host != ""
+        is_port = port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS
+        if not (text.startswith(_SCHEME) and colon and is_host and is_port):
             raise ConfigurationError("endpoint", f"{text!r} is not of the form tcp://host:port")
         if not 0 < int(port) < 65536:
             raise ConfigurationError("endpoint", f"{text!r} has a port outside 1 to 65535")
@@ -56,9 +59,11 @@ class Endpoint:
             return [self]
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a label of the name is empty or too long.
+            reason = getattr(error, "strerror", None) or error
             raise PeerUnreachable(
-                str(self), f"the host name does not resolve ({error.strerror})"
+                str(self), f"the host name does not resolve ({reason})"
             ) from error
         hosts = [str(address[0]) for family, *_, address in found if family in _INET]
         return [Endpoint(host, self.port) for host in dict.fromkeys(hosts)]

@@ -151,7 +151,7 @@ class Node:
             self._directory.add(key, types, inbox)
         return Listening(inbox, self._stop_listening)
 
-    def serve(self, key: TargetKey, handler: Callable[[Incoming], None]) -> Listening:
+    def serve(self, key: TargetKey, handler: Callable[[Incoming], object]) -> Listening:
         """Like `listen`, for a handler so quick that it may run on the I/O thread itself."""
 
         def handle(incoming: Incoming) -> None:

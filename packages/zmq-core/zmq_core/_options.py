@@ -13,6 +13,28 @@ __all__ = ["NodeOptions"]
 
 _MIB: Final = 2**20
 _PORT_LIMIT: Final = 65536
+_DAY: Final = 86400.0
+_SHORTEST: Final = 0.001  # libzmq counts milliseconds, and takes 0 for "never"
+_LONGEST_SILENCE: Final = 6553.0  # a ZMTP PING tells its time to live in 16 bits of 0.1 s
+_TIMES: Final = (
+    ("linger", 0.0, _DAY),
+    ("connect_timeout", _SHORTEST, _DAY),
+    ("heartbeat_interval", _SHORTEST, _LONGEST_SILENCE),
+    ("heartbeat_timeout", _SHORTEST, _LONGEST_SILENCE),
+)
+_NUMBERS: Final = (
+    ("send_hwm", 2**31 - 1),
+    ("recv_hwm", 2**31 - 1),
+    ("max_message_size", 2**63 - 1),
+    ("bind_retries", 2**31 - 1),
+    ("io_threads", 64),
+)
+# What the Linux kernel accepts.
+_KEEPALIVES: Final = (
+    ("tcp_keepalive_idle", 32767),
+    ("tcp_keepalive_count", 127),
+    ("tcp_keepalive_interval", 32767),
+)
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,25 +76,29 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         self._check_ports()
-        for name in ("linger", "connect_timeout", "heartbeat_interval", "heartbeat_timeout"):
-            if not 0 <= getattr(self, name) < 86400:
+        for name, low, high in _TIMES:
+            if not low <= getattr(self, name) <= high:
                 raise ConfigurationError(
-                    name, f"{getattr(self, name)!r} is not between 0 and 86400 seconds"
+                    name, f"{getattr(self, name)!r} is not between {low:g} and {high:g} seconds"
                 )
-        for name in ("send_hwm", "recv_hwm", "max_message_size", "bind_retries", "io_threads"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(
-                    name, f"{getattr(self, name)!r} is not a positive number; nothing is unbounded"
-                )
-        for name in ("tcp_keepalive_idle", "tcp_keepalive_count", "tcp_keepalive_interval"):
-            if getattr(self, name) < -1 or getattr(self, name) == 0:
-                raise ConfigurationError(
-                    name, f"{getattr(self, name)!r} is neither positive nor -1 (system's value)"
-                )
-        if self.heartbeat_interval == 0 or self.heartbeat_timeout == 0:
+        if self.heartbeat_interval + self.heartbeat_timeout > _LONGEST_SILENCE:
             raise ConfigurationError(
-                "heartbeat_interval", "heartbeats find dead peers and cannot be turned off"
+                "heartbeat_timeout",
+                f"{self.heartbeat_timeout!r} and heartbeat_interval {self.heartbeat_interval!r} "
+                f"are more than {_LONGEST_SILENCE:g} seconds together, the most that ZMTP can tell",
             )
+        for name, most in _NUMBERS:
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigurationError(
+                    name,
+                    f"{getattr(self, name)!r} is not between 1 and {most}; nothing is unbounded",
+                )
+        for name, most in _KEEPALIVES:
+            value = getattr(self, name)
+            if value != -1 and not 1 <= value <= most:
+                raise ConfigurationError(
+                    name, f"{value!r} is neither between 1 and {most} nor -1 (system's value)"
+                )
 
     def _check_ports(self) -> None:
         for name, low, high in (("min_port", 1, _PORT_LIMIT - 1), ("max_port", 2, _PORT_LIMIT)):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -171,7 +172,8 @@ def send_whole(socket: Socket, frames: Sequence[bytes]) -> bool:
     except zmq.ZMQError:
         raise
     except BaseException:
-        send(b"", _NOBLOCK)
+        with contextlib.suppress(zmq.ZMQError):  # nothing was begun, or the connection went
+            send(b"", _NOBLOCK)
         raise
     return True
 
