@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test needs of its surroundings, under Pants and in a plain virtual environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent
+
+
+def _let_children_find_our_code() -> None:
+    """Make ``sys.executable -m zmq_proxy`` work in a child, whatever folder it runs in.
+
+    Pants tells only the test's own process, by relative paths on its ``sys.path``, where our
+    packages are. A child starts from ``sys.executable`` and knows nothing of that.
+    """
+    sys.path[:] = [os.path.abspath(entry) if entry else entry for entry in sys.path]
+    ours = [entry for entry in sys.path if entry and _ROOT in (Path(entry), *Path(entry).parents)]
+    libraries = [entry for entry in ours if "site-packages" not in entry and ".venv" not in entry]
+    already = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*libraries, *already]))
+
+
+def _keep_stevedore_from_remembering() -> str:
+    """Give tests a cache folder of their own, in which stevedore keeps no entry points.
+
+    It keys them by the names and times of the folders on ``sys.path``, so that an entry point
+    added to an editable install is not seen, and each of Pants' sandboxes would leave a file in
+    the user's cache.
+    """
+    folder = tempfile.mkdtemp(prefix="test-cache-")
+    plugins = Path(folder, "python-entrypoints")
+    plugins.mkdir()
+    (plugins / ".disable").touch()
+    os.environ.setdefault("PIP_CACHE_DIR", str(_user_cache() / "pip"))
+    os.environ["XDG_CACHE_HOME"] = folder
+    return folder
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+_let_children_find_our_code()
+_cache_folder = _keep_stevedore_from_remembering()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing in the folder for temporary files."""
+    shutil.rmtree(_cache_folder, ignore_errors=True)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# What every distribution's BUILD file says alike; docs/development.md explains it.
+
+# The plug-in namespaces that the packages load from. Tests see the entry points of all the
+# distributions in these, as if they were installed.
+STEVEDORE_NAMESPACES = (
+    "oslo.config.opts",
+    "oslo.messaging.drivers",
+    "oslo.messaging.zmq.matchmaker",
+)
+
+
+def distribution(name, entry_points=None):
+    """One of packages/*: its import package, its tests, and its wheel and sdist.
+
+    ``entry_points`` are those of the namespaces above, once more: Pants reads them from here,
+    pip from pyproject.toml, and tests/test_packaging.py fails where the two differ.
+    """
+    module = name.replace("-", "_")
+
+    resources(name="data", sources=[module + "/**/py.typed", module + "/**/*.lua", module + "/**/*.json"])
+    resources(name="metadata", sources=["pyproject.toml", "README.md", "CHANGELOG.md"])
+    python_sources(
+        name="lib",
+        sources=[module + "/**/*.py"],
+        dependencies=[":data"],
+    )
+
+    python_test_utils(
+        name="test-utils",
+        sources=["tests/**/*.py", "!tests/**/test_*.py"],
+    )
+    # They depend on the whole library, since plug-ins are loaded by name, and on the README,
+    # whose examples run as tests.
+    python_tests(
+        name="tests",
+        sources=["tests/**/test_*.py"],
+        dependencies=[":lib", ":metadata"],
+        stevedore_namespaces=STEVEDORE_NAMESPACES,
+    )
+
+    python_distribution(
+        name="dist",
+        dependencies=[":lib", ":metadata"],
+        provides=python_artifact(name=name),
+        # pyproject.toml says everything; Pants writes no setup.py.
+        generate_setup=False,
+        entry_points={stevedore_namespace(key): value for key, value in (entry_points or {}).items()},
+    )
