@@ -1,2 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who listens where: pluggable discovery for brokerless messaging."""
+"""Who listens where: pluggable discovery for brokerless messaging.
+
+`Directory` is what applications use; `Matchmaker` is what backends implement;
+`load` finds the backend of a `MatchmakerURL`.
+"""
+
+from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
+from zmq_matchmaker._directory import Directory, DirectoryStatistics
+from zmq_matchmaker._encoding import decode_record, encode_key, encode_record, escape
+from zmq_matchmaker._errors import (
+    AccessDenied,
+    InvalidURL,
+    MalformedTable,
+    MatchmakerError,
+    Unavailable,
+    UnknownMatchmaker,
+)
+from zmq_matchmaker._loader import NAMESPACE, load
+from zmq_matchmaker._model import Entry, Key, Record, Role
+from zmq_matchmaker._url import Host, MatchmakerURL
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NAMESPACE",
+    "AccessDenied",
+    "Changed",
+    "Characteristics",
+    "Directory",
+    "DirectoryStatistics",
+    "Entry",
+    "Host",
+    "InvalidURL",
+    "Key",
+    "MalformedTable",
+    "Matchmaker",
+    "MatchmakerError",
+    "MatchmakerURL",
+    "Record",
+    "Role",
+    "Unavailable",
+    "UnknownMatchmaker",
+    "Watch",
+    "decode_record",
+    "encode_key",
+    "encode_record",
+    "escape",
+    "load",
+]

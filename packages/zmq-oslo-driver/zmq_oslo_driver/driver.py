@@ -25,7 +25,7 @@ from zmq_oslo_driver.settings import Settings
 __all__ = ["ZmqDriver"]
 
 
-class ZmqDriver(BaseDriver):  # type: ignore[misc]  # oslo.messaging is untyped
+class ZmqDriver(BaseDriver):
     """RPC and notifications straight from process to process.
 
     Making one checks the configuration and opens nothing: sockets and threads

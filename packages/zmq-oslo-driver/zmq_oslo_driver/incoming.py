@@ -18,7 +18,7 @@ __all__ = ["ZmqIncomingMessage", "reply_failure"]
 LOG = logging.getLogger(__name__)
 
 
-class ZmqIncomingMessage(RpcIncomingMessage):  # type: ignore[misc]  # oslo.messaging is untyped
+class ZmqIncomingMessage(RpcIncomingMessage):
     """A request or a notification, with the ways to answer it."""
 
     def __init__(

@@ -28,7 +28,7 @@ _MEMBERS: Final = itertools.count(1)
 Callback = Callable[[Sequence[ZmqIncomingMessage]], object]
 
 
-class ZmqListener(Listener):  # type: ignore[misc]  # oslo.messaging is untyped
+class ZmqListener(Listener):
     """One server's subscription to some addresses.
 
     Single messages go to the server from the I/O thread, which costs no
@@ -73,13 +73,13 @@ class ZmqListener(Listener):  # type: ignore[misc]  # oslo.messaging is untyped
             types=self._types,
             backlog=self._runtime.settings.backlog,
         )
-        self._runtime.directory.announce_all(self._entries)
+        self._runtime.directory.announce(self._entries)
 
     def stop(self) -> None:
         """Let others know, refuse what still comes, pass on what was accepted.  Idempotent."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            self._runtime.directory.withdraw_all(self._entries)
+            self._runtime.directory.withdraw(self._entries)
             listening.close()
         batcher, self._batcher = self._batcher, None
         if batcher is not None:

@@ -12,7 +12,7 @@ from oslo_config import cfg
 from oslo_messaging import TransportURL
 
 from zmq_core import ConfigurationError, NodeOptions, Serializer
-from zmq_matchmaker import MatchmakerURL
+from zmq_matchmaker import Host, MatchmakerURL
 from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_oslo_driver.options import GROUP, OptionValues
 from zmq_oslo_driver.serialization import NAMES
@@ -84,13 +84,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def _matchmaker_url(url: TransportURL, values: OptionValues) -> MatchmakerURL:
     """`zmq+NAME://…` names its matchmaker; for `zmq://` the option does."""
     _, _, name = url.transport.partition("+")
-    return MatchmakerURL(
-        scheme=name or values["rpc_zmq_matchmaker"],
-        hosts=[
-            (host.hostname or "", host.port, host.username, host.password) for host in url.hosts
-        ],
-        path=f"/{url.virtual_host or ''}",
-        query=values.others(),
+    return MatchmakerURL.make(
+        name or values["rpc_zmq_matchmaker"],
+        [Host(host.hostname or "", host.port, host.username, host.password) for host in url.hosts],
+        url.virtual_host or "",
+        values.others(),
     )
 
 

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`redis`: a sorted set per key, its members the records, their scores the server's time of expiry.
+
+Only the server's clock is used: scripts add the time to live to its TIME and
+compare with it, so that clients' clocks may be wrong.  Every call is one round
+trip, whatever the number of entries.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from zmq_matchmaker._backend import Characteristics, Matchmaker
+from zmq_matchmaker._encoding import decode_record, encode_key, encode_record, escape
+from zmq_matchmaker._errors import AccessDenied, InvalidURL, Unavailable
+from zmq_matchmaker._model import Entry, Key, Record
+from zmq_matchmaker._url import MatchmakerURL
+
+__all__ = ["PREFIX", "RedisMatchmaker"]
+
+LOG = logging.getLogger(__name__)
+
+PREFIX: Final = "zmq"
+DEFAULT_PORT: Final = 6379
+DEFAULT_TIMEOUT: Final = 2.0
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
+_SETTINGS: Final = (
+    "db",
+    "socket_timeout",
+    "ssl",
+    "ssl_cafile",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+)
+_DENIED: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password")
+
+_NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000 "
+
+# ARGV: seconds to live (or nothing for ever), then the records.  The whole key gets an expiry
+# only as garbage collection: never before its last record's own.
+_REGISTER: Final = (
+    _NOW
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local deadline = '+inf'
+if ARGV[1] ~= '' then deadline = string.format('%.6f', now + tonumber(ARGV[1])) end
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], deadline, ARGV[i]) end
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if last[2] == 'inf' then redis.call('PERSIST', KEYS[1])
+else redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(last[2])) + 1) end
+return #ARGV - 1
+"""
+)
+_LOOKUP: Final = (
+    _NOW
+    + """
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf')
+"""
+)
+
+
+class RedisMatchmaker(Matchmaker):
+    """`redis://[user[:password]@]host[:port]/deployment?db=0&ssl=true…`, one server."""
+
+    characteristics: ClassVar = Characteristics(
+        shared_across_processes=True, shared_across_hosts=True, persistent=True, expiry=True
+    )
+
+    def __init__(self, url: MatchmakerURL) -> None:
+        super().__init__(url)
+        self._arguments = _connection_arguments(url)
+        self._address = f"redis at {self._arguments['host']}:{self._arguments['port']}"
+        deployment = escape(url.path.strip("/")) if url.path.strip("/") else ""
+        self._prefix = f"{PREFIX}:{deployment}:"
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._pid = 0
+
+    def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
+        """Add the records with their time of expiry, and drop those that have expired."""
+        by_key: dict[Key, list[bytes]] = {}
+        for key, record in entries:
+            by_key.setdefault(key, []).append(encode_record(record))
+        seconds = "" if ttl is None else repr(float(ttl))
+        with self._pipeline() as pipeline:
+            for key, records in by_key.items():
+                pipeline.eval(_REGISTER, 1, self._name(key), seconds, *records)
+            self._execute(pipeline)
+
+    def unregister(self, entries: Sequence[Entry]) -> None:
+        """Remove the records."""
+        with self._pipeline() as pipeline:
+            for key, record in entries:
+                pipeline.zrem(self._name(key), encode_record(record))
+            self._execute(pipeline)
+
+    def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
+        """The records that have not expired."""
+        with self._pipeline() as pipeline:
+            for key in keys:
+                pipeline.eval(_LOOKUP, 1, self._name(key))
+            answers = self._execute(pipeline)
+        return [self._records(key, answer) for key, answer in zip(keys, answers, strict=True)]
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            client.close()
+
+    def _name(self, key: Key) -> str:
+        return self._prefix + encode_key(key)
+
+    def _records(self, key: Key, answer: list[bytes]) -> tuple[Record, ...]:
+        records = []
+        for data in answer:
+            record = decode_record(data)
+            if record is None:
+                LOG.warning(
+                    "%s: a member of %s is not a record and is ignored: %.80r",
+                    self._address,
+                    self._name(key),
+                    data,
+                )
+            else:
+                records.append(record)
+        return tuple(sorted(records))
+
+    @contextmanager
+    def _pipeline(self) -> Iterator[Any]:
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                # A connection that came over a fork belongs to the parent.
+                self._client = redis.Redis(**self._arguments)
+                self._pid = os.getpid()
+            client = self._client
+        with self._translated(), client.pipeline(transaction=False) as pipeline:
+            yield pipeline
+
+    def _execute(self, pipeline: Any) -> list[Any]:
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        for number, answer in enumerate(answers):
+            if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
+                LOG.warning("%s: a key of ours holds something else: %s", self._address, answer)
+                answers[number] = []
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Let no error of redis-py out, and say which server it was."""
+        try:
+            yield
+        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+            raise self._denied(error) from error
+        except redis.TimeoutError as error:
+            timeout = self._arguments["socket_timeout"]
+            raise Unavailable(f"{self._address} did not answer within {timeout:g} s") from error
+        except redis.ConnectionError as error:
+            raise Unavailable(f"{self._address} cannot be reached: {_reason(error)}") from error
+        except redis.RedisError as error:
+            if str(error).startswith(_DENIED):
+                raise self._denied(error) from error
+            raise Unavailable(f"{self._address} refuses: {error}") from error
+
+    def _denied(self, error: Exception) -> AccessDenied:
+        return AccessDenied(
+            f"{self._address} denies access: {error}; check user and password in the "
+            "transport URL, and the user's permissions (ACL) for keys zmq:*"
+        )
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    return getattr(cause, "strerror", None) or str(error)
+
+
+def _connection_arguments(url: MatchmakerURL) -> dict[str, Any]:
+    if len(url.hosts) > 1:
+        raise InvalidURL(f"{url}: only one Redis server can be named")
+    settings = url.settings(_SETTINGS)
+    host = url.hosts[0] if url.hosts else None
+    timeout = _number(url, settings, "socket_timeout", DEFAULT_TIMEOUT)
+    if not timeout > 0:
+        raise InvalidURL(f"{url}: socket_timeout must be more than 0 seconds")
+    arguments: dict[str, Any] = {
+        "host": (host.name if host else "") or "127.0.0.1",
+        "port": (host.port if host else None) or DEFAULT_PORT,
+        "username": host.username if host else None,
+        "password": host.password if host else None,
+        "db": int(_number(url, settings, "db", 0)),
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        # Once more for a connection that the server closed meanwhile; never for silence.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    }
+    if _truth(url, settings, "ssl", default=False):
+        arguments |= {
+            "ssl": True,
+            "ssl_ca_certs": settings.get("ssl_cafile"),
+            "ssl_certfile": settings.get("ssl_certfile"),
+            "ssl_keyfile": settings.get("ssl_keyfile"),
+            "ssl_check_hostname": _truth(url, settings, "ssl_check_hostname", default=True),
+        }
+    elif any(name.startswith("ssl_") for name in settings):
+        raise InvalidURL(f"{url}: ssl_… settings without ssl=true")
+    return arguments
+
+
+def _number(url: MatchmakerURL, settings: dict[str, str], name: str, default: float) -> float:
+    try:
+        return float(settings.get(name, default))
+    except ValueError as error:
+        raise InvalidURL(f"{url}: {name}={settings[name]!r} is not a number") from error
+
+
+def _truth(url: MatchmakerURL, settings: dict[str, str], name: str, *, default: bool) -> bool:
+    value = settings.get(name, "").lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE or not value:
+        return default if not value else False
+    raise InvalidURL(f"{url}: {name}={value!r} is neither true nor false")
