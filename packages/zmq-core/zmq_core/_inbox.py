@@ -23,7 +23,7 @@ class Inbox:
     A message counts from the moment it is accepted until the application has
     picked it up (`Incoming.release`); `backlog` is the most that may count.
     The messages themselves go to `on_message`, called on an I/O thread, which
-    must not block.  Thread-safe.
+    must not block; what it raises goes to `failed`.  Thread-safe.
     """
 
     def __init__(
@@ -31,8 +31,10 @@ class Inbox:
         on_message: Callable[[Incoming], None],
         backlog: int,
         room: Callable[[], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._on_message = on_message
+        self._failed = failed
         self._backlog = backlog
         self._room = room
         self._lock = threading.Lock()
@@ -60,7 +62,15 @@ class Inbox:
                 return False
             self._waiting += 1
         incoming.accepted_by(self)
-        self._on_message(incoming)
+        try:
+            self._on_message(incoming)
+        except Exception as error:  # noqa: BLE001 - logged and counted by `failed`
+            # The application's bug must cost neither the messages that were read
+            # with this one nor, for ever, this one's place in the queue.
+            incoming.release()
+            self._failed(error)
+            return True
+        incoming.acknowledge()
         return True
 
     def settle(self, incoming: Incoming) -> bool:

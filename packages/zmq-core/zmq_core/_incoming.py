@@ -42,8 +42,11 @@ class Incoming:
         return self.envelope.body
 
     def accepted_by(self, inbox: Inbox) -> None:
-        """Note that the message sits in `inbox` now; acknowledges it if that is wanted."""
+        """Note that the message has a place in `inbox`."""
         self._inbox = inbox
+
+    def acknowledge(self) -> None:
+        """Tell the sender, if it wants to know, that the listener has the message."""
         if self.envelope.flags & Flag.ACK_WANTED:
             self._frontend.answer(self.peer, Envelope(type=MessageType.ACK, id=self.envelope.id))
 

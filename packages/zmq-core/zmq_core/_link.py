@@ -20,6 +20,7 @@ edge that would have woken the reader.
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ class LinkContext:
     closed: Callable[[Link], None]
     """Told, on any thread, that a link is no longer usable."""
     returned: Callable[[str, Envelope], None]
-    """Told, on any thread and under the link's lock, of a message that came back with NACK."""
+    """Told, on the reactor's thread, of a message that came back with NACK."""
 
 
 class Link:
@@ -337,7 +338,10 @@ class Link:
             return
         message = nack.returned()
         if message is not None:
-            self._context.returned(self.endpoint, message)
+            # Not here, under the lock: the application may well send it on over this link.
+            self._context.reactor.call_soon(
+                functools.partial(self._context.returned, self.endpoint, message)
+            )
 
     # -- the connection itself -------------------------------------------------------
 

@@ -34,6 +34,7 @@ LOG = logging.getLogger(__name__)
 
 DEFAULT_BACKLOG = 1000
 
+_SHORTEST_TTL = 0.001
 _COUNTER = struct.Struct("!Q")
 
 
@@ -145,7 +146,7 @@ class Node:
         self.bind()
         frontend = self._frontend
         assert frontend is not None
-        inbox = Inbox(on_message, backlog, frontend.resume)
+        inbox = Inbox(on_message, backlog, frontend.resume, self._listener_failed)
         types = tuple(types)
         for key in (keys,) if isinstance(keys, TargetKey) else keys:
             self._directory.add(key, types, inbox)
@@ -159,6 +160,15 @@ class Node:
             handler(incoming)
 
         return self.listen(key, handle)
+
+    def _listener_failed(self, error: Exception) -> None:
+        self.statistics.handler_failures += 1
+        self._log.log(
+            logging.ERROR,
+            ("listener", type(error)),
+            "a listener failed on a message; the node goes on",
+            error=error,
+        )
 
     def _stop_listening(self, inbox: Inbox) -> None:
         inbox.close()
@@ -192,16 +202,18 @@ class Node:
         """
         now = time.monotonic()
         deadline = FOREVER if timeout is None else now + timeout
+        link = self._link(endpoint, body)
         envelope = Envelope(
             type=MessageType.CALL,
             id=self.new_id(),
             key=key.encoded,
             body=body,
             serializer=serializer,
-            ttl=timeout or 0.0,
+            # 0 would mean for ever.
+            ttl=0.0 if timeout is None else max(timeout, _SHORTEST_TTL),
         )
         patience = Patience(now, deadline, monitor)
-        return self._link(endpoint, body).request(envelope.id, encode(envelope), patience)
+        return link.request(envelope.id, encode(envelope), patience)
 
     def send(
         self,
@@ -225,6 +237,9 @@ class Node:
         :raises RequestTimeout: no acknowledgement in time.
         :raises MessageTooLarge: `body` exceeds `max_message_size`.
         """
+        now = time.monotonic()
+        deadline = FOREVER if timeout is None else now + timeout
+        link = self._link(endpoint, body)
         envelope = Envelope(
             type=kind,
             id=self.new_id(),
@@ -233,9 +248,6 @@ class Node:
             serializer=serializer,
             flags=Flag.ACK_WANTED if acknowledged else 0,
         )
-        now = time.monotonic()
-        deadline = FOREVER if timeout is None else now + timeout
-        link = self._link(endpoint, body)
         if acknowledged:
             link.request(envelope.id, encode(envelope), Patience(now, deadline, None))
         else:

@@ -32,8 +32,18 @@ class RateLimitedLog:
         self._lock = threading.Lock()
         self._seen: dict[Hashable, tuple[float, int]] = {}
 
-    def log(self, level: int, key: Hashable, message: str, *args: object) -> None:
-        """Log `message % args`, unless something was logged under `key` a moment ago."""
+    def log(
+        self,
+        level: int,
+        key: Hashable,
+        message: str,
+        *args: object,
+        error: BaseException | None = None,
+    ) -> None:
+        """Log `message % args`, unless something was logged under `key` a moment ago.
+
+        With `error`, its traceback too.
+        """
         now = self._clock()
         with self._lock:
             last, suppressed = self._seen.get(key, (-self._interval, 0))
@@ -46,7 +56,7 @@ class RateLimitedLog:
         if suppressed:
             message = f"{message} (and %d more like it since the last report)"
             args = (*args, suppressed)
-        self._logger.log(level, message, *args)
+        self._logger.log(level, message, *args, exc_info=error)
 
     def warning(self, key: Hashable, message: str, *args: object) -> None:
         """`log` at level WARNING."""

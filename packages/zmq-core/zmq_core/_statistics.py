@@ -24,6 +24,8 @@ class Statistics:
     """Answers that nobody waited for any more."""
     replies_dropped: int = 0
     """Answers whose peer had gone, or did not read them in time."""
+    handler_failures: int = 0
+    """Messages for which a listener's `on_message` raised."""
     misdirected: int = 0
     """Answers that came in on the listening socket, where nobody asks."""
 

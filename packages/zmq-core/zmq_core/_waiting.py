@@ -18,6 +18,8 @@ from typing import Any, Final
 __all__ = ["Poller", "Waker", "is_green", "native_select", "run_blocking"]
 
 _EPOLL_BATCH: Final = 256
+# poll and epoll count milliseconds in 32 bits; whoever waits longer looks in between.
+_LONGEST_WAIT: Final = 86400.0
 
 
 def is_green() -> bool:
@@ -98,8 +100,13 @@ class Waker:
         self._clear()
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until woken, until the watched descriptor is readable, or for `seconds`."""
-        timeout = None if seconds is None else max(0, math.ceil(seconds * 1000))
+        """Wait until woken, until the watched descriptor is readable, or for `seconds`.
+
+        May return early: a wait of more than a day is cut there.
+        """
+        timeout = None
+        if seconds is not None:
+            timeout = max(0, math.ceil(min(seconds, _LONGEST_WAIT) * 1000))
         for fd, _ in self._poll.poll(timeout):
             if fd == self._fd:
                 self._clear()
@@ -151,6 +158,8 @@ class Poller:
 
     def wait(self, timeout: float | None) -> list[int]:
         """The readable descriptors, after at most `timeout` seconds; none when woken."""
+        if timeout is not None:
+            timeout = min(timeout, _LONGEST_WAIT)
         if self._green:
             _wait_green(self._epoll.fileno(), timeout)
             timeout = 0.0
