@@ -23,8 +23,9 @@ MakeTransport = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test returns every thread, descriptor and process that it took."""
-    if "redis_url" in request.fixturenames:
-        request.getfixturevalue("redis_server")
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if "redis_url" in request.fixturenames or parameters.get("url") == "redis":
+        request.getfixturevalue("redis_server")  # lives longer than this test
     gc.collect()
     before = holdings()
     yield

@@ -77,4 +77,4 @@ class Matchmaker(abc.ABC):
 
     def close(self) -> None:
         """Release everything.  Idempotent.  A backend that holds nothing inherits this."""
-        return None
+        return
