@@ -231,6 +231,7 @@ class Frontend:
         """Send `envelope` to `peer`, trying for `patience` seconds while its queue is full.
 
         Returns false, counted and logged, if the peer has gone or takes nothing.
+        On the I/O thread it does not wait: one peer would hold up all others.
 
         :raises MessageTooLarge: the peer would cut the connection for it.
         """
@@ -240,7 +241,7 @@ class Frontend:
                 f"max_message_size {self._options.max_message_size}"
             )
         frames = [peer, *encode(envelope)]
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (0.0 if self._reactor.is_current else patience)
         delay = _ANSWER_RETRY
         while True:
             problem = self._try_answer(frames)

@@ -41,7 +41,7 @@ from zmq_core._errors import (
 )
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ratelimit import RateLimitedLog
-from zmq_core._reactor import Reactor
+from zmq_core._reactor import Reactor, Timer
 from zmq_core._sockets import (
     POLLIN,
     POLLOUT,
@@ -95,6 +95,7 @@ class LinkContext:
 
     sockets: SocketFactory
     immediate: bool
+    handshake_timeout: float
     reactor: Reactor
     wakers: WakerPool
     statistics: Statistics
@@ -121,6 +122,7 @@ class Link:
         self._socket: Socket | None = None
         self._monitor: Socket | None = None
         self._fd = -1
+        self._handshake: Timer | None = None
 
     def open(self) -> None:
         """Begin to connect; threads may be waiting to send already.  Resolves the host name."""
@@ -195,6 +197,8 @@ class Link:
         with self._lock:
             socket, self._socket = self._socket, None
             monitor, self._monitor = self._monitor, None
+        if self._handshake is not None:
+            self._handshake.cancel()
         if monitor is not None:
             self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
             monitor.close()
@@ -217,9 +221,8 @@ class Link:
                 if self._state is _State.CLOSED:
                     raise PeerUnreachable(self.endpoint, self._reason)
                 socket = self._socket
-                if socket is not None and send_whole(socket, frames):
-                    if self._context.immediate:
-                        self._state = _State.READY
+                may_send = self._state is _State.READY or not self._context.immediate
+                if socket is not None and may_send and send_whole(socket, frames):
                     reads = request is not None and self._expect(*request)
                     self._look(socket)
                     return reads
@@ -354,7 +357,9 @@ class Link:
                 if not events_of(self._monitor) & POLLIN:
                     return
                 continue
-            if event == zmq.EVENT_CLOSED:
+            if event == zmq.EVENT_CONNECTED:
+                self._await_handshake()
+            elif event == zmq.EVENT_CLOSED:
                 self._connect_failed()
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._ready()
@@ -368,10 +373,25 @@ class Link:
                 return
         self.close("connection refused, or not established in time")
 
+    def _await_handshake(self) -> None:
+        """Give the peer its time for the handshake.
+
+        Here and not only in libzmq: to it a peer whose first byte is not that of
+        a ZMTP greeting, such as a web server, is one of ZMTP 1.0, which had no
+        handshake to wait for; it would send requests there and wait for ever.
+        """
+
+        def expire() -> None:
+            if self._state is _State.CONNECTING:
+                self.close("no ZMTP handshake in time; it may not be a node of this protocol")
+
+        self._handshake = self._context.reactor.call_later(self._context.handshake_timeout, expire)
+
     def _ready(self) -> None:
         with self._lock:
             if self._state is _State.CONNECTING:
                 self._state = _State.READY
+                self._wake_blocked()
 
     def _lost(self) -> None:
         self._on_readable()  # what came in before the end still counts

@@ -317,6 +317,7 @@ class Node:
                 self._context = LinkContext(
                     sockets=sockets,
                     immediate=self.options.immediate,
+                    handshake_timeout=self.options.connect_timeout,
                     reactor=Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}"),
                     wakers=WakerPool(),
                     statistics=self.statistics,
