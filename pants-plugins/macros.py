@@ -10,6 +10,11 @@ STEVEDORE_NAMESPACES = (
 )
 
 
+def conftest(source="conftest.py"):
+    """A conftest.py; pants-plugins/monorepo/conftests.py says why mypy skips it at first."""
+    python_test_utils(name="conftest", sources=[source], skip_mypy=True)
+
+
 def distribution(name, entry_points=None):
     """One of packages/*: its import package, its tests, and its wheel and sdist.
 
@@ -18,7 +23,10 @@ def distribution(name, entry_points=None):
     """
     module = name.replace("-", "_")
 
-    resources(name="data", sources=[module + "/**/py.typed", module + "/**/*.lua", module + "/**/*.json"])
+    resources(
+        name="data",
+        sources=[module + "/**/" + kind for kind in ("py.typed", "*.lua", "*.json", "*.service")],
+    )
     resources(name="metadata", sources=["pyproject.toml", "README.md", "CHANGELOG.md"])
     python_sources(
         name="lib",
@@ -26,9 +34,10 @@ def distribution(name, entry_points=None):
         dependencies=[":data"],
     )
 
+    conftest("tests/conftest.py")
     python_test_utils(
         name="test-utils",
-        sources=["tests/**/*.py", "!tests/**/test_*.py"],
+        sources=["tests/**/*.py", "!tests/**/test_*.py", "!tests/conftest.py"],
     )
     # They depend on the whole library, since plug-ins are loaded by name, and on the README,
     # whose examples run as tests.
@@ -45,5 +54,7 @@ def distribution(name, entry_points=None):
         provides=python_artifact(name=name),
         # pyproject.toml says everything; Pants writes no setup.py.
         generate_setup=False,
-        entry_points={stevedore_namespace(key): value for key, value in (entry_points or {}).items()},
+        entry_points={
+            stevedore_namespace(key): value for key, value in (entry_points or {}).items()
+        },
     )

@@ -8,14 +8,15 @@ In a test's sandbox the packages are plain source folders. Pants' stevedore back
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import toml
 from pants.backend.python.goals.pytest_runner import PytestPluginSetup, PytestPluginSetupRequest
 from pants.backend.python.target_types import PythonTestsDependenciesField
 from pants.engine.fs import CreateDigest, DigestContents, FileContent, PathGlobs
-from pants.engine.rules import Get, collect_rules, rule
 from pants.engine.internals.native_engine import Digest
+from pants.engine.rules import Get, collect_rules, rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
@@ -38,12 +39,10 @@ async def describe_distributions(request: DistributionMetadataRequest) -> Pytest
         project = toml.loads(file.content.decode())["project"]
         folder = file.path.rpartition("/")[0]
         module = project["name"].replace("-", "_")
-        files.append(
-            FileContent(
-                f"{folder}/{module}.egg-info/PKG-INFO",
-                f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n".encode(),
-            )
-        )
+        name, version = project["name"], project["version"]
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        path = f"{folder}/{module}.egg-info/PKG-INFO"
+        files.append(FileContent(path, text.encode()))
     return PytestPluginSetup(await Get(Digest, CreateDigest(files)))
 
 

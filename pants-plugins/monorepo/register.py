@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
-from monorepo import metadata, ruff
+from monorepo import conftests, metadata, ruff
 
 
 def rules() -> Iterable[Any]:
     """What Pants asks a backend for."""
-    return (*ruff.rules(), *metadata.rules())
+    return (*ruff.rules(), *metadata.rules(), *conftests.rules())

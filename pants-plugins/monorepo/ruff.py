@@ -7,8 +7,9 @@ Its options (``[ruff]``) serve here too; what is run is ``ruff check`` and ``ruf
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 from pants.backend.python.lint.ruff import skip_field
 from pants.backend.python.lint.ruff.subsystem import Ruff, RuffFieldSet
@@ -43,12 +44,11 @@ class RuffCheckRequest(LintTargetsRequest):
 
 
 class RuffFixRequest(FixTargetsRequest):
-    """``ruff check --fix`` in the fix goal; in the lint goal, ``ruff check`` says more."""
+    """``ruff check --fix`` in the fix goal; the lint goal says what it would mend."""
 
     field_set_type = RuffFieldSet
     tool_subsystem = Ruff
     partitioner_type = PartitionerType.DEFAULT_SINGLE_PARTITION
-    enable_lint_rules = False
 
     @classproperty
     def tool_name(cls) -> str:
