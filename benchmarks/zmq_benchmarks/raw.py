@@ -13,8 +13,8 @@ from typing import Final
 
 import zmq
 
-from benchmarks.load import CastCounter, run_load
-from benchmarks.protocol import Calls, CastReport, Casts, LoadReport, Ready, Role, WorkerConfig
+from zmq_benchmarks.load import CastCounter, run_load
+from zmq_benchmarks.protocol import Calls, CastReport, Casts, LoadReport, Ready, Role, WorkerConfig
 
 __all__ = ["RawWorker"]
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks.protocol import CastReport, LoadReport
+from zmq_benchmarks.protocol import CastReport, LoadReport
 
 __all__ = ["CastCounter", "percentile", "run_load"]
 

@@ -9,14 +9,26 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["GOALS", "MEASUREMENTS", "SUBJECTS", "Goal", "Kind", "Measurement", "select"]
+__all__ = [
+    "DEFAULT_SUBJECTS",
+    "GOALS",
+    "MEASUREMENTS",
+    "SUBJECTS",
+    "Goal",
+    "Kind",
+    "Measurement",
+    "select",
+]
 
 SUBJECTS: Final = {
     "zmq": "the zmq driver",
+    "zmq-msgpack": "the same with rpc_zmq_serialization=msgpack",
     "rabbit": "oslo.messaging's rabbit driver, on a RabbitMQ that is started for it",
     "raw": "pyzmq alone, DEALER to ROUTER: the ceiling of any zmq transport",
     "oslo": "oslo.messaging with no transport, both ends in one process: what it costs itself",
 }
+
+DEFAULT_SUBJECTS: Final = ("zmq", "rabbit", "raw")
 
 
 class Kind(enum.StrEnum):
@@ -57,7 +69,11 @@ MEASUREMENTS: Final = (
     Measurement(name="calls-10k", title="calls, 10 kB", size=10_000),
     Measurement(name="calls-1M", title="calls, 1 MB", size=1_000_000),
     Measurement(
-        name="calls-64M", title="a call, 64 MB", size=64_000_000, once=True, subjects=("zmq",)
+        name="calls-64M",
+        title="a call, 64 MB",
+        size=64_000_000,
+        once=True,
+        subjects=("zmq", "zmq-msgpack"),
     ),
 )
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.children import Worker
-from benchmarks.errors import BenchmarkError
-from benchmarks.load import percentile
-from benchmarks.plan import Kind, Measurement
-from benchmarks.protocol import (
+from zmq_benchmarks.children import Worker
+from zmq_benchmarks.errors import BenchmarkError
+from zmq_benchmarks.load import percentile
+from zmq_benchmarks.plan import Kind, Measurement
+from zmq_benchmarks.protocol import (
     Calls,
     CastReport,
     Casts,
@@ -24,8 +24,8 @@ from benchmarks.protocol import (
     UsageReport,
     WorkerConfig,
 )
-from benchmarks.rabbit import running_rabbit
-from benchmarks.results import Sample
+from zmq_benchmarks.rabbit import running_rabbit
+from zmq_benchmarks.results import Sample
 
 __all__ = ["Subject", "start"]
 
@@ -111,17 +111,19 @@ def start(
             versions["RabbitMQ"] = rabbit.version
             url = rabbit.url
         case _:
-            url = _zmq_url(matchmaker, folder, stack)
+            url = _zmq_url(name, matchmaker, folder, stack)
     return _pair(name, "oslo", url, folder, stack), versions
 
 
-def _zmq_url(matchmaker: str, folder: Path, stack: contextlib.ExitStack) -> str:
-    local = "?rpc_zmq_bind_address=127.0.0.1"
+def _zmq_url(name: str, matchmaker: str, folder: Path, stack: contextlib.ExitStack) -> str:
+    options = "?rpc_zmq_bind_address=127.0.0.1"
+    if name == "zmq-msgpack":
+        options += "&rpc_zmq_serialization=msgpack"
     if matchmaker == "file":
-        return f"zmq+file://{folder}/registry/{local}"
+        return f"zmq+file://{folder}/{name}/{options}"
     from zmq_matchmaker.testing import RedisServer
 
-    return f"zmq+{stack.enter_context(RedisServer()).url}/benchmark{local}"
+    return f"zmq+{stack.enter_context(RedisServer()).url}/benchmark{options}"
 
 
 def _pair(name: str, kind: str, url: str, folder: Path, stack: contextlib.ExitStack) -> Subject:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from benchmarks.plan import Goal, Measurement
+from zmq_benchmarks.plan import Goal, Measurement
 
 __all__ = ["Results", "Row", "Sample", "Verdict", "summarise", "verdicts"]
 
@@ -17,7 +17,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One measurement of one subject in one round, or the median of several.
 
     Latencies and processor times are in microseconds, the latter per operation
-    (all is the client's where both ends are one process).  For casts, `rate` is what the server processed, latencies are the sender's.
+    (all is the client's where both ends are one process).  For casts, `rate` is
+    what the server processed, and latencies are the sender's.
     """
 
     rate: float

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks.children import run_process, tail
-from benchmarks.errors import BenchmarkError, NotInstalled
+from zmq_benchmarks.children import run_process, tail
+from zmq_benchmarks.errors import BenchmarkError, NotInstalled
 
 __all__ = ["Rabbit", "running_rabbit"]
 

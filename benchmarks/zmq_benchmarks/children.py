@@ -16,8 +16,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.protocol import Command, Ready, WorkerConfig
+from zmq_benchmarks import worker
+from zmq_benchmarks.errors import BenchmarkError
+from zmq_benchmarks.protocol import Command, Ready, WorkerConfig
 
 __all__ = ["Worker", "run_process", "stop_process", "tail"]
 
@@ -83,7 +84,7 @@ class Worker:
                 [
                     sys.executable,
                     "-m",
-                    "benchmarks.worker",
+                    worker.__name__,
                     msgspec.json.encode(config).decode(),
                 ],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -105,7 +106,9 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._process.kill()  # it may be in the midst of a long measurement
         self._stdin.close()
         stop_process(self._process)
         self._stdout.close()

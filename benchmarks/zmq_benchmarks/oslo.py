@@ -8,9 +8,9 @@ from typing import Any, Final
 import oslo_messaging
 from oslo_config import cfg
 
-from benchmarks.inprocess import make_transport
-from benchmarks.load import CastCounter, run_load
-from benchmarks.protocol import Calls, CastReport, Casts, LoadReport, Ready, Role, WorkerConfig
+from zmq_benchmarks.inprocess import make_transport
+from zmq_benchmarks.load import CastCounter, run_load
+from zmq_benchmarks.protocol import Calls, CastReport, Casts, LoadReport, Ready, Role, WorkerConfig
 
 __all__ = ["OsloWorker"]
 

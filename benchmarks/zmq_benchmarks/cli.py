@@ -19,20 +19,20 @@ try:
     import msgspec
     from rich.console import Console
 
-    from benchmarks.errors import BenchmarkError, NotInstalled
-    from benchmarks.machine import describe_machine, describe_versions
-    from benchmarks.plan import MEASUREMENTS, SUBJECTS, Measurement, select
-    from benchmarks.progress import Reporter, progress
-    from benchmarks.report import print_report
-    from benchmarks.results import Results, Sample, summarise
-    from benchmarks.subjects import Subject, start
+    from zmq_benchmarks.errors import BenchmarkError, NotInstalled
+    from zmq_benchmarks.machine import describe_machine, describe_versions
+    from zmq_benchmarks.plan import DEFAULT_SUBJECTS, MEASUREMENTS, SUBJECTS, Measurement, select
+    from zmq_benchmarks.progress import Reporter, progress
+    from zmq_benchmarks.report import print_report
+    from zmq_benchmarks.results import Results, Sample, summarise
+    from zmq_benchmarks.subjects import Subject, start
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"benchmarks: {error}. Needed are {_NEEDED}, installed for {sys.executable}:\n"
         "  python3 -m venv .venv && . .venv/bin/activate\n"
         "  pip install rich -e packages/zmq-core -e 'packages/zmq-matchmaker[redis,testing]' "
         "-e packages/zmq-oslo-driver\n"
-        "then: python benchmarks/run"
+        "and then: python benchmarks/run"
     ) from error
 
 __all__ = ["main"]
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         choices=list(SUBJECTS),
-        help="compare only these; may be repeated; default: all but oslo. "
+        help=f"compare only these; may be repeated; default: {', '.join(DEFAULT_SUBJECTS)}. "
         + "; ".join(f"{name}: {text}" for name, text in SUBJECTS.items()),
     )
     parser.add_argument("--no-rabbit", action="store_true", help="go without RabbitMQ")
@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace) -> Results:
     names = [
         name
         for name in SUBJECTS
-        if name in (options.subject or ("zmq", "rabbit", "raw"))
+        if name in (options.subject or DEFAULT_SUBJECTS)
         and not (options.no_rabbit and name == "rabbit")
     ]
     measurements = select(options.only)

@@ -9,8 +9,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.plan import GOALS
-from benchmarks.results import Results, Row, Sample, verdicts
+from zmq_benchmarks.plan import GOALS
+from zmq_benchmarks.results import Results, Row, Sample, verdicts
 
 __all__ = ["print_report"]
 

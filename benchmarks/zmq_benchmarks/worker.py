@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process of the benchmark: obeys commands from its standard input until that ends.
 
-Started as `python -m benchmarks.worker CONFIG`, where CONFIG is a `WorkerConfig` in JSON.
+Started as `python -m zmq_benchmarks.worker CONFIG`, where CONFIG is a `WorkerConfig` in JSON.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from benchmarks.load import CastCounter
-from benchmarks.protocol import (
+from zmq_benchmarks.load import CastCounter
+from zmq_benchmarks.protocol import (
     Calls,
     CastReport,
     Casts,
@@ -45,10 +45,10 @@ class Worker(Protocol):
 
 def _make(config: WorkerConfig) -> Worker:
     if config.kind == "raw":
-        from benchmarks.raw import RawWorker
+        from zmq_benchmarks.raw import RawWorker
 
         return RawWorker(config)
-    from benchmarks.oslo import OsloWorker
+    from zmq_benchmarks.oslo import OsloWorker
 
     return OsloWorker(config)
 
