@@ -41,7 +41,7 @@ def within(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def raw_server(answer: bytes = b"", *, accepts: bool = True) -> Iterator[str]:
-    """A TCP server that says `answer` to whoever connects, if anything, and holds the connection."""
+    """A TCP server that says `answer` to whoever connects, and holds the connection."""
     listener = socket.create_server(("127.0.0.1", 0))
     connections: list[socket.socket] = []
 
@@ -195,7 +195,9 @@ def test_reply_that_came_before_the_end_of_the_connection_counts(
         child, client = child_node(), make_node()
         outcomes: list[bytes] = []
 
-        def ask(client: Node = client, endpoint: str = child.endpoint) -> None:
+        def ask(
+            client: Node = client, endpoint: str = child.endpoint, outcomes: list[bytes] = outcomes
+        ) -> None:
             outcomes.append(client.request(endpoint, KEY, b"after 0.02", timeout=20).body)
 
         threads = [threading.Thread(target=ask) for _ in range(3)]

@@ -55,7 +55,6 @@ BOTH = {
     "RCVHWM": 12,
     "MAXMSGSIZE": 12345,
     "HANDSHAKE_IVL": 2500,
-    "HEARTBEAT_IVL": 500,
     "IPV6": 1,
     "TCP_KEEPALIVE": 1,
     "TCP_KEEPALIVE_IDLE": 60,
@@ -75,6 +74,7 @@ def test_option_is_set_on_both_kinds_of_socket(dealer: Socket, router: Socket, n
     [
         ("IMMEDIATE", 1),
         ("CONNECT_TIMEOUT", 2500),
+        ("HEARTBEAT_IVL", 500),
         ("HEARTBEAT_TIMEOUT", 1250),
         ("HEARTBEAT_TTL", 0),
         ("RECONNECT_IVL", -1),
@@ -86,13 +86,20 @@ def test_connecting_socket_is_lost_with_its_connection_and_does_not_reconnect(
     assert dealer.get(getattr(zmq, name)) == value
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("HEARTBEAT_TIMEOUT", 0), ("HEARTBEAT_TTL", 1700), ("TCP_MAXRT", 1750)]
-)
-def test_listening_socket_sends_heartbeats_and_leaves_the_judgement_to_tcp(
+@pytest.mark.parametrize(("name", "value"), [("HEARTBEAT_IVL", 0), ("TCP_MAXRT", 1750)])
+def test_listening_socket_leaves_the_judgement_of_peers_to_tcp(
     router: Socket, name: str, value: int
 ) -> None:
     assert router.get(getattr(zmq, name)) == value
+
+
+def test_listening_socket_derives_keepalive_from_the_heartbeat_unless_it_is_set() -> None:
+    factory = SocketFactory(NodeOptions(heartbeat_interval=1.2, heartbeat_timeout=3), b"x")
+    with factory.router() as router, factory.dealer() as dealer:
+        assert router.get(zmq.TCP_KEEPALIVE_IDLE) == 5
+        assert router.get(zmq.TCP_KEEPALIVE_INTVL) == 2
+        assert dealer.get(zmq.TCP_KEEPALIVE_IDLE) == -1
+    factory.close()
 
 
 def test_listening_socket_refuses_to_drop_what_it_cannot_route(router: Socket) -> None:

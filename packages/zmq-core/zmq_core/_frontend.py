@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import random
 import threading
 import time
@@ -52,7 +53,9 @@ LOG = logging.getLogger(__name__)
 _READ_BATCH: Final = 100
 _ANSWER_RETRY: Final = 0.005
 _ANSWER_RETRY_MOST: Final = 0.1
+_HELD_MOST: Final = 1000
 _FULL: Final = "it does not read its answers"
+_GONE: Final = "it has gone"
 _ACCEPTED: Final = frozenset(
     {MessageType.CALL, MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY}
 )
@@ -111,12 +114,16 @@ class Frontend:
         self._scheduled = False
         self._paused = False
         self._closed = False
+        self._pid = os.getpid()
         self._socket = sockets.router()
         try:
             self.port = bind_in_range(self._socket, address, options)
         except BaseException:
             self._socket.close(0)
             raise
+        # Peers that wait for a sign of life; what is read only to learn of more is bounded.
+        self._heard: dict[bytes, None] = {}
+        self._ticking = False
         self._fd = int(self._socket.get(zmq.FD))
         reactor.watch(self._fd, self._on_readable)
         self.resume()
@@ -125,7 +132,7 @@ class Frontend:
 
     def resume(self) -> None:
         """Look at the socket and at the messages that wait for room.  Any thread."""
-        if not self._scheduled:
+        if not self._scheduled and self._pid == os.getpid():
             self._scheduled = True
             self._reactor.call_soon(self._on_readable)
 
@@ -155,9 +162,51 @@ class Frontend:
         self._reactor.mute(self._fd)
         return False
 
+    def _give_signs(self) -> None:
+        """Tell the peers that were heard of lately that this node lives.
+
+        A peer whose connection is not read, or that has megabytes on their way,
+        gets no answer to its ZMTP heartbeats; any message stands for one.
+        """
+        if self._closed:
+            return
+        if self._held:
+            self._learn_of_others()
+        sign = encode(Envelope(type=MessageType.HEARTBEAT, id=bytes(ID_SIZE)))
+        gone = [peer for peer in self._heard if self._try_answer([peer, *sign]) == _GONE]
+        if self._held:
+            for peer in gone:
+                del self._heard[peer]
+        else:
+            self._heard.clear()
+        self._ticking = bool(self._heard or self._held)
+        if self._ticking:
+            self._reactor.call_later(self._options.heartbeat_interval, self._give_signs)
+
+    def _learn_of_others(self) -> None:
+        """Read on although there is no room, one message of each peer that has sent some.
+
+        libzmq takes them from the connections in turn, so the second of one
+        peer ends the round.
+        """
+        seen: set[bytes] = set()
+        while len(self._held) < _HELD_MOST:
+            with self._lock:
+                if not events_of(self._socket) & POLLIN:
+                    return
+                frames = receive_whole(self._socket)
+            self._take(frames)
+            if frames[0] in seen:
+                return
+            seen.add(frames[0])
+
     def _take(self, frames: list[bytes]) -> None:
         self._statistics.received += 1
         peer = frames[0]
+        self._heard[peer] = None
+        if not self._ticking:
+            self._ticking = True
+            self._reactor.call_later(self._options.heartbeat_interval, self._give_signs)
         try:
             envelope = decode(frames[1:])
         except MalformedMessage as error:
@@ -240,6 +289,8 @@ class Frontend:
                 f"a body of {len(envelope.body)} bytes exceeds "
                 f"max_message_size {self._options.max_message_size}"
             )
+        if self._pid != os.getpid():
+            return False  # a fork's copy: the peer is the parent's
         frames = [peer, *encode(envelope)]
         deadline = time.monotonic() + (0.0 if self._reactor.is_current else patience)
         delay = _ANSWER_RETRY
@@ -269,7 +320,7 @@ class Frontend:
             except zmq.ZMQError as error:
                 if error.errno != errno.EHOSTUNREACH:
                     raise
-                problem = "it has gone"
+                problem = _GONE
             more = events_of(self._socket) & POLLIN
         if more and not self._paused:
             self.resume()
@@ -278,11 +329,15 @@ class Frontend:
     def close(self) -> None:
         """Refuse what has come in but belongs to nobody any more, then close.
 
-        On the reactor's thread, after all listeners were removed.
+        On the reactor's thread, after all listeners were removed.  What peers go on
+        sending is read for no longer than `linger`.
         """
-        while self._deliver_held() and self._read_batch():
-            continue
-        with self._lock:
-            self._closed = True
-            self._reactor.unwatch(self._fd)
-            self._socket.close()
+        deadline = time.monotonic() + self._options.linger
+        try:
+            while self._deliver_held() and self._read_batch() and time.monotonic() < deadline:
+                continue
+        finally:
+            with self._lock:
+                self._closed = True
+                self._reactor.unwatch(self._fd)
+                self._socket.close(int(max(0.0, deadline - time.monotonic()) * 1000))

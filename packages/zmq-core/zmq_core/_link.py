@@ -70,21 +70,31 @@ class WakerPool:
 
     def __init__(self) -> None:
         self._free: list[Waker] = []
-        self.usable = not is_green()
+        self._usable = not is_green()
+        self._closed = False
 
-    def take(self) -> Waker:
-        """A waker that nobody else uses."""
+    def take(self) -> Waker | None:
+        """A waker that nobody else uses; None if the I/O thread must read."""
+        if not self._usable:
+            return None
         try:
             return self._free.pop()
         except IndexError:
+            pass
+        try:
             return Waker()
+        except OSError:
+            return None  # no descriptor left; the I/O thread needs none
 
     def give_back(self, waker: Waker) -> None:
         """Let others use `waker`."""
         self._free.append(waker)
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
-        """Free all descriptors; no thread may wait any more."""
+        """Free all descriptors; those still in use are freed when they are given back."""
+        self._closed = True
         while self._free:
             self._free.pop().close()
 
@@ -189,8 +199,10 @@ class Link:
                     else PeerUnreachable(self.endpoint, reason)
                 )
             self._wake_blocked()
+            # Under the lock: whoever finds the link closed knows that this is under
+            # way, and may stop the reactor.
+            self._context.reactor.call_soon(self._dispose)
         self._context.closed(self)
-        self._context.reactor.call_soon(self._dispose)
 
     def _dispose(self) -> None:
         """Close the sockets, on the reactor's thread, when no other thread can use them."""
@@ -247,13 +259,15 @@ class Link:
             raise QueueFull(self.endpoint, "its queue was still full at the deadline")
 
     def _expect(self, message_id: bytes, pending: PendingRequest) -> bool:
-        alone = not self._pending and not self._read_by_caller and self._context.wakers.usable
+        alone = not self._pending and not self._read_by_caller
         self._pending[message_id] = pending
         if alone:
             pending.waker = self._context.wakers.take()
-            self._read_by_caller = True
-            self._context.reactor.mute(self._fd)
-        return alone
+        if pending.waker is None:
+            return False
+        self._read_by_caller = True
+        self._context.reactor.mute(self._fd)
+        return True
 
     def _forget(self, message_id: bytes, pending: PendingRequest) -> None:
         """Undo `_expect`, however the wait ended."""
@@ -394,7 +408,9 @@ class Link:
                 self._wake_blocked()
 
     def _lost(self) -> None:
-        self._on_readable()  # what came in before the end still counts
+        with self._lock:  # what came in before the end still counts
+            while self._socket is not None and events_of(self._socket) & POLLIN:
+                self._take(receive_whole(self._socket))
         if self._state is _State.READY:
             self.close("the peer closed the connection, died or fell silent")
         else:

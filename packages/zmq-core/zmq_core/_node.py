@@ -9,6 +9,7 @@ import os
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,18 @@ DEFAULT_BACKLOG = 1000
 
 _SHORTEST_TTL = 0.001
 _COUNTER = struct.Struct("!Q")
+
+
+# Those that a forked child must know of.
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for node in _nodes:
+        node.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Listening:
@@ -79,19 +92,32 @@ class Node:
         returned: Callable[[str, Envelope], None] | None = None,
     ) -> None:
         self.options = options or NodeOptions()
-        self.identity = default_identity(role)
+        self._role = role
         self.statistics = Statistics()
         self._returned = returned or self._drop_returned
         self._log = RateLimitedLog(LOG)
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._begin()
         self._context: LinkContext | None = None
         self._directory = Directory()
         self._frontend: Frontend | None = None
         self._links: dict[str, Link] = {}
         self._closed = False
+        _nodes.add(self)
+
+    def _begin(self) -> None:
+        """Become a node of the running process."""
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self.identity = default_identity(self._role)
         self._id_prefix = os.urandom(8)
         self._id_counter = itertools.count()
+
+    def after_fork(self) -> None:
+        """Called in a forked child: what the parent has used stays the parent's."""
+        if self._context is None:
+            self._begin()
+        else:
+            self._lock = threading.Lock()  # a thread that is not here may have held it
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +142,7 @@ class Node:
         address = resolve_bind_address(self.options.bind_address, self.options.advertise_host)
         context = self._start()
         with self._lock:
+            self._check_usable()
             if self._frontend is None:
                 self._frontend = Frontend(
                     context.sockets,
@@ -171,6 +198,8 @@ class Node:
         )
 
     def _stop_listening(self, inbox: Inbox) -> None:
+        if self._pid != os.getpid():
+            return
         inbox.close()
         self._directory.remove(inbox)
         context = self._context
@@ -314,18 +343,19 @@ class Node:
             self._check_usable()
             if self._context is None:
                 sockets = SocketFactory(self.options, self.identity.encode())
+                reactor = Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}")
+                reactor.start()
                 self._context = LinkContext(
                     sockets=sockets,
                     immediate=self.options.immediate,
                     handshake_timeout=self.options.connect_timeout,
-                    reactor=Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}"),
+                    reactor=reactor,
                     wakers=WakerPool(),
                     statistics=self.statistics,
                     log=self._log,
                     closed=self._link_closed,
                     returned=self._returned,
                 )
-                self._context.reactor.start()
             return self._context
 
     def close(self) -> None:

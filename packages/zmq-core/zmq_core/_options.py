@@ -70,7 +70,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     tcp_keepalive_idle: int = -1
     tcp_keepalive_count: int = -1
     tcp_keepalive_interval: int = -1
-    """-1 leaves the system's value."""
+    """-1 leaves the system's value; the listening socket derives idle and interval from the
+    heartbeat's instead."""
     io_threads: int = 1
     """libzmq's own threads; one is enough for a gigabyte per second."""
 

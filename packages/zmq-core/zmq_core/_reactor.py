@@ -88,7 +88,7 @@ class Reactor:
         self._poller.unmute(fd)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` on the reactor's thread."""
+        """Run `callback` on the reactor's thread; after `stop` it is forgotten."""
         self._soon.append(callback)
         self._poller.wake()
 

@@ -131,6 +131,7 @@ class Poller:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.POLLIN)
         self._woken = False
+        self._closed = False
         self._lock = threading.Lock()
 
     def watch(self, fd: int) -> None:
@@ -150,9 +151,12 @@ class Poller:
         self._epoll.unregister(fd)
 
     def wake(self) -> None:
-        """End the wait, now or when it comes; several calls before it are one."""
+        """End the wait, now or when it comes; several calls before it are one.
+
+        Harmless after `close`, when the descriptor may be somebody else's.
+        """
         with self._lock:
-            if not self._woken:
+            if not self._woken and not self._closed:
                 self._woken = True
                 os.eventfd_write(self._wake_fd, 1)
 
@@ -176,5 +180,7 @@ class Poller:
 
     def close(self) -> None:
         """Free the descriptors; nobody may be waiting."""
-        self._epoll.close()
-        os.close(self._wake_fd)
+        with self._lock:
+            self._closed = True
+            self._epoll.close()
+            os.close(self._wake_fd)
