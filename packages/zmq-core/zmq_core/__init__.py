@@ -25,10 +25,10 @@ from zmq_core._errors import (
     UnknownAdapter,
     UnsupportedVersion,
 )
-from zmq_core._inbox import NOTIFICATIONS, REQUESTS
+from zmq_core._inbox import NOTIFICATIONS, REQUESTS, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
-from zmq_core._node import DEFAULT_BACKLOG, Listening, Node
+from zmq_core._node import DEFAULT_BACKLOG, Node
 from zmq_core._options import NodeOptions
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._statistics import Statistics

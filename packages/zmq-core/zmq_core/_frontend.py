@@ -27,13 +27,12 @@ from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
 from zmq_core._errors import (
     ConfigurationError,
     MalformedMessage,
-    MessageTooLarge,
     NackCode,
     PortsRangeExceeded,
 )
 from zmq_core._inbox import Directory
 from zmq_core._incoming import Incoming
-from zmq_core._options import NodeOptions
+from zmq_core._options import NodeOptions, check_size
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._sockets import (
@@ -284,11 +283,7 @@ class Frontend:
 
         :raises MessageTooLarge: the peer would cut the connection for it.
         """
-        if len(envelope.body) > self._options.max_message_size:
-            raise MessageTooLarge(
-                f"a body of {len(envelope.body)} bytes exceeds "
-                f"max_message_size {self._options.max_message_size}"
-            )
+        check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
         frames = [peer, *encode(envelope)]

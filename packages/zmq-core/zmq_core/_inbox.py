@@ -11,7 +11,7 @@ from zmq_core._envelope import MessageType
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
 
-__all__ = ["Directory", "Inbox"]
+__all__ = ["NOTIFICATIONS", "REQUESTS", "Directory", "Inbox", "Listening"]
 
 REQUESTS: Final = frozenset({MessageType.CALL, MessageType.CAST, MessageType.FANOUT})
 NOTIFICATIONS: Final = frozenset({MessageType.NOTIFY})
@@ -84,6 +84,26 @@ class Inbox:
             wanted, self._refused = self._refused, False
         if wanted:
             self._room()
+
+
+class Listening:
+    """A listener's place on the node; `close` ends it."""
+
+    def __init__(self, inbox: Inbox, remove: Callable[[Inbox], None]) -> None:
+        self._inbox = inbox
+        self._remove = remove
+
+    @property
+    def waiting(self) -> int:
+        """Messages accepted and not yet picked up by the application."""
+        return self._inbox.waiting
+
+    def close(self) -> None:
+        """Accept nothing more: later messages are refused.  Idempotent, any thread.
+
+        When it returns, `on_message` is not running and will not be called again.
+        """
+        self._remove(self._inbox)
 
 
 class Directory:

@@ -23,12 +23,10 @@ import enum
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from zmq_core._address import Endpoint
 from zmq_core._envelope import Envelope, MessageType, decode
@@ -39,22 +37,20 @@ from zmq_core._errors import (
     QueueFull,
     Refused,
 )
+from zmq_core._linkcontext import LinkContext
 from zmq_core._pending import FOREVER, Patience, PendingRequest
-from zmq_core._ratelimit import RateLimitedLog
-from zmq_core._reactor import Reactor, Timer
+from zmq_core._reactor import Timer
 from zmq_core._sockets import (
     POLLIN,
     POLLOUT,
     Socket,
-    SocketFactory,
     events_of,
+    next_event,
     receive_whole,
     send_whole,
 )
-from zmq_core._statistics import Statistics
-from zmq_core._waiting import Waker, is_green
 
-__all__ = ["Link", "LinkContext", "WakerPool"]
+__all__ = ["Link"]
 
 _READ_BATCH: Final = 50
 
@@ -63,57 +59,6 @@ class _State(enum.Enum):
     CONNECTING = enum.auto()
     READY = enum.auto()
     CLOSED = enum.auto()
-
-
-class WakerPool:
-    """Wakers for threads that read a link themselves; as many as ever read at once."""
-
-    def __init__(self) -> None:
-        self._free: list[Waker] = []
-        self._usable = not is_green()
-        self._closed = False
-
-    def take(self) -> Waker | None:
-        """A waker that nobody else uses; None if the I/O thread must read."""
-        if not self._usable:
-            return None
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass
-        try:
-            return Waker()
-        except OSError:
-            return None  # no descriptor left; the I/O thread needs none
-
-    def give_back(self, waker: Waker) -> None:
-        """Let others use `waker`."""
-        self._free.append(waker)
-        if self._closed:
-            self.close()
-
-    def close(self) -> None:
-        """Free all descriptors; those still in use are freed when they are given back."""
-        self._closed = True
-        while self._free:
-            self._free.pop().close()
-
-
-@dataclass(frozen=True, slots=True)
-class LinkContext:
-    """What all links of a node share."""
-
-    sockets: SocketFactory
-    immediate: bool
-    handshake_timeout: float
-    reactor: Reactor
-    wakers: WakerPool
-    statistics: Statistics
-    log: RateLimitedLog
-    closed: Callable[[Link], None]
-    """Told, on any thread, that a link is no longer usable."""
-    returned: Callable[[str, Envelope], None]
-    """Told, on the reactor's thread, of a message that came back with NACK."""
 
 
 class Link:
@@ -233,8 +178,7 @@ class Link:
                 if self._state is _State.CLOSED:
                     raise PeerUnreachable(self.endpoint, self._reason)
                 socket = self._socket
-                may_send = self._state is _State.READY or not self._context.immediate
-                if socket is not None and may_send and send_whole(socket, frames):
+                if socket is not None and self._may_send() and send_whole(socket, frames):
                     reads = request is not None and self._expect(*request)
                     self._look(socket)
                     return reads
@@ -244,6 +188,9 @@ class Link:
                 if socket is not None:
                     self._look(socket)
             self._wait_at(gate, deadline)
+
+    def _may_send(self) -> bool:
+        return self._state is _State.READY or not self._context.immediate
 
     def _wait_at(self, gate: threading.Lock, deadline: float) -> None:
         """Wait until it is worth trying to send again."""
@@ -285,9 +232,8 @@ class Link:
             self._context.wakers.give_back(waker)
 
     def _wake_blocked(self) -> None:
-        blocked, self._blocked = self._blocked, []
-        for gate in blocked:
-            gate.release()
+        while self._blocked:
+            self._blocked.pop(0).release()
 
     # -- receiving -------------------------------------------------------------------
 
@@ -323,7 +269,7 @@ class Link:
         if events & POLLIN:
             # Others' turn: a thousand answers at once must not stop eventlet's hub.
             self._context.reactor.call_soon(self._on_readable)
-        if self._blocked and events & POLLOUT:
+        if self._blocked and events & POLLOUT and self._may_send():
             self._wake_blocked()
 
     def _take(self, frames: list[bytes]) -> None:
@@ -364,13 +310,7 @@ class Link:
 
     def _on_monitor(self) -> None:
         """Follow the connection's events, on the reactor's thread."""
-        while self._monitor is not None:
-            try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-            except zmq.Again:
-                if not events_of(self._monitor) & POLLIN:
-                    return
-                continue
+        while self._monitor is not None and (event := next_event(self._monitor)):
             if event == zmq.EVENT_CONNECTED:
                 self._await_handshake()
             elif event == zmq.EVENT_CLOSED:
@@ -413,5 +353,4 @@ class Link:
                 self._take(receive_whole(self._socket))
         if self._state is _State.READY:
             self.close("the peer closed the connection, died or fell silent")
-        else:
-            self.close("the peer ended the handshake; it may not be a node of this protocol")
+        self.close("the peer ended the handshake; it may not be a node of this protocol")

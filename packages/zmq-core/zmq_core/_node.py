@@ -9,27 +9,29 @@ import os
 import struct
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
 from zmq_core._address import Endpoint, resolve_bind_address
 from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, encode
-from zmq_core._errors import ConfigurationError, MessageTooLarge, NodeClosed, NotDelivered
+from zmq_core._errors import ConfigurationError, NodeClosed, NotDelivered
+from zmq_core._forking import tell_of_forks
 from zmq_core._frontend import Frontend
-from zmq_core._inbox import REQUESTS, Directory, Inbox
+from zmq_core._inbox import REQUESTS, Directory, Inbox, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
-from zmq_core._link import Link, LinkContext, WakerPool
-from zmq_core._options import NodeOptions
+from zmq_core._link import Link
+from zmq_core._linkcontext import LinkContext
+from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._sockets import SocketFactory, default_identity
 from zmq_core._statistics import Statistics
+from zmq_core._waiting import WakerPool
 
-__all__ = ["DEFAULT_BACKLOG", "Listening", "Node"]
+__all__ = ["DEFAULT_BACKLOG", "Node"]
 
 LOG = logging.getLogger(__name__)
 
@@ -37,38 +39,6 @@ DEFAULT_BACKLOG = 1000
 
 _SHORTEST_TTL = 0.001
 _COUNTER = struct.Struct("!Q")
-
-
-# Those that a forked child must know of.
-_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for node in _nodes:
-        node.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-class Listening:
-    """A listener's place on the node; `close` ends it."""
-
-    def __init__(self, inbox: Inbox, remove: Callable[[Inbox], None]) -> None:
-        self._inbox = inbox
-        self._remove = remove
-
-    @property
-    def waiting(self) -> int:
-        """Messages accepted and not yet picked up by the application."""
-        return self._inbox.waiting
-
-    def close(self) -> None:
-        """Accept nothing more: later messages are refused.  Idempotent, any thread.
-
-        When it returns, `on_message` is not running and will not be called again.
-        """
-        self._remove(self._inbox)
 
 
 class Node:
@@ -102,7 +72,7 @@ class Node:
         self._frontend: Frontend | None = None
         self._links: dict[str, Link] = {}
         self._closed = False
-        _nodes.add(self)
+        tell_of_forks(self)
 
     def _begin(self) -> None:
         """Become a node of the running process."""
@@ -295,11 +265,7 @@ class Node:
         return self._id_prefix + _COUNTER.pack(next(self._id_counter))
 
     def _link(self, endpoint: str, body: bytes) -> Link:
-        if len(body) > self.options.max_message_size:
-            raise MessageTooLarge(
-                f"a body of {len(body)} bytes exceeds "
-                f"max_message_size {self.options.max_message_size}"
-            )
+        check_size(body, self.options)
         link = self._links.get(endpoint)
         if link is not None and self._pid == os.getpid():
             return link

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from zmq_core._errors import ConfigurationError
+from zmq_core._errors import ConfigurationError, MessageTooLarge
 
-__all__ = ["NodeOptions"]
+__all__ = ["NodeOptions", "check_size"]
 
 _MIB: Final = 2**20
 _PORT_LIMIT: Final = 65536
@@ -113,3 +113,11 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"the range from {self.min_port} up to, not including, "
                 f"max_port {self.max_port} is empty",
             )
+
+
+def check_size(body: bytes, options: NodeOptions) -> None:
+    """Raise MessageTooLarge for a body that the peer would cut the connection for."""
+    if len(body) > options.max_message_size:
+        raise MessageTooLarge(
+            f"a body of {len(body)} bytes exceeds max_message_size {options.max_message_size}"
+        )

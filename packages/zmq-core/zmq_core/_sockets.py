@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from zmq_core._errors import CoreError
 from zmq_core._options import NodeOptions
@@ -26,6 +27,7 @@ __all__ = [
     "SocketLimitReached",
     "default_identity",
     "events_of",
+    "next_event",
     "receive_whole",
     "send_whole",
 ]
@@ -200,6 +202,13 @@ def receive_whole(socket: Socket) -> list[bytes]:
     while get(_RCVMORE):
         frames.append(receive(_NOBLOCK))
     return frames
+
+
+def next_event(monitor: Socket) -> int:
+    """The next connection event that a monitor has to tell, or 0."""
+    if not events_of(monitor) & POLLIN:
+        return 0
+    return int(parse_monitor_message(receive_whole(monitor))["event"])
 
 
 def default_identity(role: str) -> str:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["Poller", "Waker", "is_green", "native_select", "run_blocking"]
+__all__ = ["Poller", "Waker", "WakerPool", "is_green", "native_select", "run_blocking"]
 
 _EPOLL_BATCH: Final = 256
 # poll and epoll count milliseconds in 32 bits; whoever waits longer looks in between.
@@ -120,6 +120,40 @@ class Waker:
             os.eventfd_read(self._fd)
         except BlockingIOError:
             return
+
+
+class WakerPool:
+    """Wakers for threads that read a link themselves; as many as ever read at once."""
+
+    def __init__(self) -> None:
+        self._free: list[Waker] = []
+        self._usable = not is_green()
+        self._closed = False
+
+    def take(self) -> Waker | None:
+        """A waker that nobody else uses; None if the I/O thread must read."""
+        if not self._usable:
+            return None
+        try:
+            return self._free.pop()
+        except IndexError:
+            pass
+        try:
+            return Waker()
+        except OSError:
+            return None  # no descriptor left; the I/O thread needs none
+
+    def give_back(self, waker: Waker) -> None:
+        """Let others use `waker`."""
+        self._free.append(waker)
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        """Free all descriptors; those still in use are freed when they are given back."""
+        self._closed = True
+        while self._free:
+            self._free.pop().close()
 
 
 class Poller:

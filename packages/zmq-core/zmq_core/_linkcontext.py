@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all links of a node share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zmq_core._envelope import Envelope
+from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._reactor import Reactor
+from zmq_core._sockets import SocketFactory
+from zmq_core._statistics import Statistics
+from zmq_core._waiting import WakerPool
+
+if TYPE_CHECKING:
+    from zmq_core._link import Link
+
+__all__ = ["LinkContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContext:
+    """The node, as its links know it."""
+
+    sockets: SocketFactory
+    immediate: bool
+    handshake_timeout: float
+    reactor: Reactor
+    wakers: WakerPool
+    statistics: Statistics
+    log: RateLimitedLog
+    closed: Callable[[Link], None]
+    """Told, on any thread, that a link is no longer usable."""
+    returned: Callable[[str, Envelope], None]
+    """Told, on the reactor's thread, of a message that came back with NACK."""
