@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs oslo.messaging's own functional suite, as it is in the installed wheel.
 
-`python -m harness.upstream` with RPC_TRANSPORT_URL and NOTIFY_TRANSPORT_URL set;
-writes one JSON object to standard output: the outcome of each test.
+`python -m harness.upstream OUTCOMES` with RPC_TRANSPORT_URL and
+NOTIFY_TRANSPORT_URL set; writes the outcome of each test to the file OUTCOMES,
+as one JSON object.  MetricsTestCase is left out: it fails with the rabbit driver
+too, and needs a fixed port of the host.
 
 Two of its tests run only where the URL says rabbit, because upstream knew of no
 other driver that can do what they ask for.  Ours can, so here the URL answers
@@ -14,10 +16,16 @@ from __future__ import annotations
 import json
 import sys
 import unittest
+from pathlib import Path
 from typing import Any
 
 from oslo_messaging.tests.functional import test_functional
 
+CASES = (
+    test_functional.CallTestCase,
+    test_functional.CastTestCase,
+    test_functional.NotifyTestCase,
+)
 ONLY_RABBIT = ("test_mandatory_call", "test_monitor_long_call")
 
 
@@ -70,8 +78,9 @@ class Outcomes(unittest.TestResult):
 def main() -> None:
     allow_all_tests(test_functional.CallTestCase)
     outcomes = Outcomes()
-    unittest.defaultTestLoader.loadTestsFromModule(test_functional).run(outcomes)
-    json.dump(outcomes.found, sys.stdout)
+    for case in CASES:
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).run(outcomes)
+    Path(sys.argv[1]).write_text(json.dumps(outcomes.found))
 
 
 if __name__ == "__main__":
