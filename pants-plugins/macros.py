@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # What every distribution's BUILD file says alike; docs/development.md explains it.
 
-# The plug-in namespaces that the packages load from. Tests see the entry points of all the
-# distributions in these, as if they were installed.
-STEVEDORE_NAMESPACES = (
-    "oslo.config.opts",
-    "oslo.messaging.drivers",
-    "oslo.messaging.zmq.matchmaker",
+# The namespaces that plug-ins of the packages are loaded from.
+MATCHMAKERS = "oslo.messaging.zmq.matchmaker"
+DRIVERS = "oslo.messaging.drivers"
+OPTIONS = "oslo.config.opts"
+
+
+# Of a package's __dependents_rules__: a module _name.py is its package's own business.
+PRIVATE_MODULES = (
+    ("[/**/__init__.py]", "*"),
+    ("[/**/_*.py]", "/**", "!*"),
 )
+
+
+def not_from_pypi(*names):
+    """Rules of __dependencies_rules__ that forbid these distributions of the lock file."""
+    return tuple("!//3rdparty/python#" + name for name in names)
 
 
 def conftest(source="conftest.py"):
@@ -15,11 +24,13 @@ def conftest(source="conftest.py"):
     python_test_utils(name="conftest", sources=[source], skip_mypy=True)
 
 
-def distribution(name, entry_points=None):
+def distribution(name, entry_points=None, loads=()):
     """One of packages/*: its import package, its tests, and its wheel and sdist.
 
     ``entry_points`` are those of the namespaces above, once more: Pants reads them from here,
-    pip from pyproject.toml, and tests/test_packaging.py fails where the two differ.
+    pip from pyproject.toml, and tests/test_packaging.py fails where the two differ. ``loads``
+    are the namespaces whose entry points its tests see, as if all that offer them were
+    installed.
     """
     module = name.replace("-", "_")
 
@@ -45,7 +56,7 @@ def distribution(name, entry_points=None):
         name="tests",
         sources=["tests/**/test_*.py"],
         dependencies=[":lib", ":metadata"],
-        stevedore_namespaces=STEVEDORE_NAMESPACES,
+        stevedore_namespaces=loads or None,
     )
 
     python_distribution(
