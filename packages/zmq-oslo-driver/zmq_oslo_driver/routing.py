@@ -61,8 +61,14 @@ class Attempts:
         self._address = address
         self._deadline = deadline
         self._rounds = None if retry is None or retry < 0 else retry + 1
-        self.problem = ""
+        self._nobody = ""
+        self._failure = ""
+
+    @property
+    def problem(self) -> str:
         """Why nothing was delivered so far, for the error message."""
+        last = f"last tried: {self._failure}" if self._failure else ""
+        return "; ".join(filter(None, (self._nobody, last))) or "no time left"
 
     def left(self) -> float:
         """Seconds until the deadline, at least 0."""
@@ -89,6 +95,8 @@ class Attempts:
             if self.left() <= 0:
                 return
             time.sleep(min(pause * random.uniform(0.5, 1.0), self.left()))
+            if self.left() <= 0:
+                return
             pause = min(pause * 2, _LONGEST_PAUSE)
             records = self._look(self._directory.refresh)
 
@@ -98,15 +106,14 @@ class Attempts:
 
     def failed(self, record: Record, error: NotDelivered) -> None:
         """`record` was not reached: others are tried first from now on."""
-        self.problem = str(error)
+        self._failure = str(error)
         self._directory.nack(self._address.lookup, record, gone=isinstance(error, Refused))
 
     def _look(self, ask: Callable[[Key, float | None], Sequence[Record]]) -> Sequence[Record]:
         try:
             records = ask(self._address.lookup, self.left())
         except Unavailable as error:
-            self.problem = f"the matchmaker cannot be asked: {error}"
+            self._nobody = f"the matchmaker cannot be asked: {error}"
             return ()
-        if not records:
-            self.problem = f"nobody listens on {self._address}"
+        self._nobody = "" if records else f"nobody listens on {self._address}"
         return records

@@ -9,6 +9,7 @@ a service may make its transports, then fork its workers.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -99,10 +100,17 @@ def release(runtime: Runtime) -> None:
         return  # the parent's: its sockets and threads are not ours to end
     with _lock:
         runtime.users -= 1
-        last = runtime.users == 0
-        if last:
-            del _runtimes[runtime.settings]
+        last = runtime.users == 0 and _runtimes.pop(runtime.settings, None) is runtime
     if last:
+        runtime.close()
+
+
+def _close_all() -> None:
+    """A program that ends without `cleanup()` must not lose what it has sent."""
+    with _lock:
+        left = [runtime for runtime in _runtimes.values() if runtime.pid == os.getpid()]
+        _runtimes.clear()
+    for runtime in left:
         runtime.close()
 
 
@@ -114,3 +122,4 @@ def _forget_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_parent)
+atexit.register(_close_all)
