@@ -7,6 +7,21 @@ DRIVERS = "oslo.messaging.drivers"
 OPTIONS = "oslo.config.opts"
 
 
+# What pip reads of the environment, for tests that call it.
+PIP_SETTINGS = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "PIP_CACHE_DIR",
+    "PIP_CERT",
+    "PIP_CONFIG_FILE",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_INDEX_URL",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+
 # Of a package's __dependents_rules__: a module _name.py is its package's own business.
 PRIVATE_MODULES = (
     ("[/**/__init__.py]", "*"),
