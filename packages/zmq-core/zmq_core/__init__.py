@@ -22,6 +22,7 @@ from zmq_core._errors import (
     QueueFull,
     Refused,
     RequestTimeout,
+    SocketLimitReached,
     UnknownAdapter,
     UnsupportedVersion,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "Refused",
     "RequestTimeout",
     "Serializer",
+    "SocketLimitReached",
     "Statistics",
     "TargetKey",
     "UnknownAdapter",

@@ -27,6 +27,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "RequestTimeout",
+    "SocketLimitReached",
     "UnknownAdapter",
     "UnsupportedVersion",
 ]
@@ -91,6 +92,10 @@ class UnsupportedVersion(MalformedMessage):
 
 class NodeClosed(CoreError):
     """The node was closed, or belongs to the parent of this forked process."""
+
+
+class SocketLimitReached(CoreError):
+    """This process may open no more descriptors; nothing was sent or bound."""
 
 
 class MessageTooLarge(CoreError, ValueError):

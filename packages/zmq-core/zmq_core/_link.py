@@ -36,6 +36,7 @@ from zmq_core._errors import (
     PeerUnreachable,
     QueueFull,
     Refused,
+    SocketLimitReached,
 )
 from zmq_core._linkcontext import LinkContext
 from zmq_core._pending import FOREVER, Patience, PendingRequest
@@ -77,7 +78,7 @@ class Link:
         self._socket: Socket | None = None
         self._monitor: Socket | None = None
         self._fd = -1
-        self._handshake: Timer | None = None
+        self._limit: Timer | None = None
 
     def open(self) -> None:
         """Begin to connect; threads may be waiting to send already.  Resolves the host name."""
@@ -90,11 +91,14 @@ class Link:
                 self._monitor = self._context.sockets.monitor(self._socket)
                 self._fd = int(self._socket.get(zmq.FD))
                 self._addresses = addresses
-                self._socket.connect(str(self._addresses.pop(0)))
+                self._connect_next(self._socket)
                 self._context.reactor.watch(int(self._monitor.get(zmq.FD)), self._on_monitor)
                 self._context.reactor.watch(self._fd, self._on_readable)
             # The monitor's descriptor is edge-triggered too: look once.
             self._context.reactor.call_soon(self._on_monitor)
+        except SocketLimitReached as error:
+            self.close(str(error))
+            raise PeerUnreachable(self.endpoint, str(error)) from error
         except BaseException as error:
             self.close(getattr(error, "reason", str(error)))
             raise
@@ -154,8 +158,8 @@ class Link:
         with self._lock:
             socket, self._socket = self._socket, None
             monitor, self._monitor = self._monitor, None
-        if self._handshake is not None:
-            self._handshake.cancel()
+        if self._limit is not None:
+            self._limit.cancel()
         if monitor is not None:
             self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
             monitor.close()
@@ -311,35 +315,35 @@ class Link:
     def _on_monitor(self) -> None:
         """Follow the connection's events, on the reactor's thread."""
         while self._monitor is not None and (event := next_event(self._monitor)):
-            if event == zmq.EVENT_CONNECTED:
-                self._await_handshake()
-            elif event == zmq.EVENT_CLOSED:
+            if event == zmq.EVENT_CLOSED:
                 self._connect_failed()
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._ready()
             else:
                 self._lost()
 
+    def _connect_next(self, socket: Socket) -> None:
+        """Try the next address, for a limited time.  Under the lock.
+
+        libzmq's own limits do not suffice.  To it a peer that begins with anything
+        but a ZMTP greeting, such as a web server, is one of ZMTP 1.0, which had no
+        handshake to wait for; and it says nothing when it has no descriptor left.
+        """
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = self._context.reactor.call_later(self._context.patience, self._give_up)
+        socket.connect(str(self._addresses.pop(0)))
+
     def _connect_failed(self) -> None:
         with self._lock:
             if self._addresses and self._socket is not None:
-                self._socket.connect(str(self._addresses.pop(0)))
+                self._connect_next(self._socket)
                 return
         self.close("connection refused, or not established in time")
 
-    def _await_handshake(self) -> None:
-        """Give the peer its time for the handshake.
-
-        Here and not only in libzmq: to it a peer whose first byte is not that of
-        a ZMTP greeting, such as a web server, is one of ZMTP 1.0, which had no
-        handshake to wait for; it would send requests there and wait for ever.
-        """
-
-        def expire() -> None:
-            if self._state is _State.CONNECTING:
-                self.close("no ZMTP handshake in time; it may not be a node of this protocol")
-
-        self._handshake = self._context.reactor.call_later(self._context.handshake_timeout, expire)
+    def _give_up(self) -> None:
+        if self._state is _State.CONNECTING:
+            self.close("no ZMTP handshake in time; it may not be a node of this protocol")
 
     def _ready(self) -> None:
         with self._lock:

@@ -26,7 +26,8 @@ class LinkContext:
 
     sockets: SocketFactory
     immediate: bool
-    handshake_timeout: float
+    patience: float
+    """Seconds within which a connection must stand and the peer have shown what it is."""
     reactor: Reactor
     wakers: WakerPool
     statistics: Statistics

@@ -15,7 +15,13 @@ from typing import Self
 
 from zmq_core._address import Endpoint, resolve_bind_address
 from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, encode
-from zmq_core._errors import ConfigurationError, NodeClosed, NotDelivered
+from zmq_core._errors import (
+    ConfigurationError,
+    NodeClosed,
+    NotDelivered,
+    PeerUnreachable,
+    SocketLimitReached,
+)
 from zmq_core._forking import tell_of_forks
 from zmq_core._frontend import Frontend
 from zmq_core._inbox import REQUESTS, Directory, Inbox, Listening
@@ -108,6 +114,7 @@ class Node:
         :raises PortsRangeExceeded: no port of the range is free.
         :raises UnknownAdapter: `bind_address` means nothing on this host.
         :raises ConfigurationError: the address cannot be bound.
+        :raises SocketLimitReached: no descriptor is left.
         """
         address = resolve_bind_address(self.options.bind_address, self.options.advertise_host)
         context = self._start()
@@ -269,7 +276,10 @@ class Node:
         link = self._links.get(endpoint)
         if link is not None and self._pid == os.getpid():
             return link
-        context = self._start()
+        try:
+            context = self._start()
+        except SocketLimitReached as error:
+            raise PeerUnreachable(endpoint, str(error)) from error
         with self._lock:
             self._check_usable()
             link = self._links.get(endpoint)
@@ -314,7 +324,7 @@ class Node:
                 self._context = LinkContext(
                     sockets=sockets,
                     immediate=self.options.immediate,
-                    handshake_timeout=self.options.connect_timeout,
+                    patience=2 * self.options.connect_timeout,
                     reactor=reactor,
                     wakers=WakerPool(),
                     statistics=self.statistics,

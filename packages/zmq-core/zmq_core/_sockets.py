@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import math
 import os
@@ -14,7 +13,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from zmq_core._errors import CoreError
+from zmq_core._errors import CoreError, SocketLimitReached
 from zmq_core._options import NodeOptions
 from zmq_core._waiting import run_blocking
 
@@ -24,7 +23,6 @@ __all__ = [
     "POLLOUT",
     "Socket",
     "SocketFactory",
-    "SocketLimitReached",
     "default_identity",
     "events_of",
     "next_event",
@@ -36,8 +34,7 @@ MINIMUM_LIBZMQ: Final = (4, 3, 3)
 _MS: Final = 1000
 _NO_RECONNECT: Final = -1
 _MONITORED: Final = (
-    zmq.EVENT_CONNECTED
-    | zmq.EVENT_CLOSED
+    zmq.EVENT_CLOSED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -56,8 +53,29 @@ _RCVMORE: Final = int(zmq.RCVMORE)
 Socket = zmq.Socket[bytes]
 
 
-class SocketLimitReached(CoreError):
-    """The process may open no more descriptors or sockets."""
+# Descriptors that libzmq and the node's own thread need to start, and a connection to live.
+_ROOM_TO_START: Final = 16
+_ROOM_FOR_A_SOCKET: Final = 5
+
+
+def _require_descriptors(number: int) -> None:
+    """Raise SocketLimitReached unless that many descriptors can be opened.
+
+    Asked before libzmq is, which ends the process when it finds none for the
+    epoll sets of its threads, and says nothing when it finds none to connect with.
+    """
+    found: list[int] = []
+    try:
+        for _ in range(number):
+            found.append(os.eventfd(0, os.EFD_CLOEXEC))  # noqa: PERF401 - kept to be closed
+    except OSError as error:
+        raise SocketLimitReached(
+            "no descriptor left for a ZeroMQ socket: raise the limit of open files "
+            "(ulimit -n, or LimitNOFILE= of the systemd unit)"
+        ) from error
+    finally:
+        for fd in found:
+            os.close(fd)
 
 
 class SocketFactory:
@@ -65,6 +83,8 @@ class SocketFactory:
 
     Thread-safe.  The sockets are not: each has a lock beside it that its user
     holds for every call, and is closed by the reactor's thread.
+
+    :raises SocketLimitReached: too few descriptors are left; from every method, too.
     """
 
     def __init__(self, options: NodeOptions, identity: bytes) -> None:
@@ -73,11 +93,13 @@ class SocketFactory:
                 f"libzmq {zmq.zmq_version()} is too old: install a pyzmq with libzmq "
                 f"{'.'.join(map(str, MINIMUM_LIBZMQ))} or newer"
             )
+        _require_descriptors(_ROOM_TO_START)
         self._options = options
         self._identity = identity
         self._monitors = itertools.count()
         self._context = zmq.Context(options.io_threads)
         self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+        self._context.socket(zmq.PAIR).close()  # libzmq starts its threads for the first socket
 
     def router(self) -> Socket:
         """A listening ROUTER: it refuses to drop what it cannot route, and lets a
@@ -117,7 +139,7 @@ class SocketFactory:
         """A PAIR socket from which the connection events of `socket` are read."""
         address = f"inproc://monitor-{next(self._monitors)}"
         socket.monitor(address, _MONITORED)
-        pair = self._open(zmq.PAIR)
+        pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
         pair.connect(address)
         return pair
@@ -126,20 +148,10 @@ class SocketFactory:
         """End the context, after at most `linger` seconds; all sockets must be closed."""
         run_blocking(self._context.term)
 
-    def _open(self, kind: int) -> Socket:
-        try:
-            return self._context.socket(kind)
-        except zmq.ZMQError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise SocketLimitReached(
-                    "no descriptor left for a ZeroMQ socket: raise the limit of open files "
-                    "(ulimit -n, or LimitNOFILE= of the systemd unit)"
-                ) from error
-            raise
-
     def _socket(self, kind: int) -> Socket:
+        _require_descriptors(_ROOM_FOR_A_SOCKET)
         options = self._options
-        socket = self._open(kind)
+        socket = self._context.socket(kind)
         settings: dict[int, int | bytes] = {
             zmq.ROUTING_ID: self._identity,
             zmq.LINGER: int(options.linger * _MS),
