@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +43,11 @@ def main(name: str) -> None:
     json.dump(
         {
             "version": distribution.version,
+            "requires": [
+                re.split(r"[^\w.-]", line)[0]
+                for line in distribution.requires or []
+                if "extra ==" not in line
+            ],
             "file": imported.__file__,
             "modules": modules,
             "entry_points": entry_points,
