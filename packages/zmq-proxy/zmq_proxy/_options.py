@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that this proxy reads, all of which do something.
+
+Those of `[oslo_messaging_zmq]` have the names, defaults and meanings that they
+have in zmq-oslo-driver, since proxy and services read the same files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from oslo_config import cfg
+from oslo_log import log
+
+__all__ = ["GROUP", "PROXY_GROUP", "command_line_value", "new_config", "shared_value"]
+
+GROUP: Final = "oslo_messaging_zmq"
+PROXY_GROUP: Final = "zmq_proxy_opts"
+
+_TRANSPORT_URL: Final = cfg.StrOpt(
+    "transport_url",
+    secret=True,
+    help="The services' transport URL, such as zmq+redis://host:6379/. It tells the matchmaker "
+    "with which this proxy registers.",
+)
+
+_PROXY_OPTIONS: Final[list[cfg.Opt]] = [
+    cfg.StrOpt(
+        "host",
+        sample_default="<rpc_zmq_bind_address and rpc_zmq_host>",
+        help="An IP address or an Ethernet adapter of this host to listen on and to be reached "
+        "under, or a host name to be reached under, or '*'.",
+    ),
+    cfg.PortOpt(
+        "frontend_port",
+        default=0,
+        help="Port that takes messages in. 0: a random one of the range rpc_zmq_min_port to "
+        "rpc_zmq_max_port.",
+    ),
+    cfg.PortOpt(
+        "backend_port",
+        default=0,
+        help="Port from which receivers get their messages. 0: a random one of the same range.",
+    ),
+]
+
+# Their names in the code differ from those on the command line, because [DEFAULT] of a
+# service's file may have a `host` of its own, which is not meant for us.
+_COMMAND_LINE: Final[list[cfg.Opt]] = [
+    cfg.StrOpt(name, dest=f"zmq_proxy_{option.dest}", metavar=metavar, help=option.help)
+    for name, metavar, option in zip(
+        ("host", "frontend-port", "backend-port"),
+        ("HOST", "PORT", "PORT"),
+        _PROXY_OPTIONS,
+        strict=True,
+    )
+]
+
+_SHARED_OPTIONS: Final[list[cfg.Opt]] = [
+    cfg.StrOpt("rpc_zmq_host", help="Name or address under which other hosts reach this one."),
+    cfg.StrOpt(
+        "rpc_zmq_bind_address",
+        default="*",
+        help="Where to listen: '*', an IPv4 or IPv6 address, or the name of an Ethernet adapter.",
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_min_port", default=49153, min=1, max=65535, help="First port of the range."
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_max_port", default=65536, min=2, max=65536, help="End of the range, exclusive."
+    ),
+    cfg.IntOpt(
+        "rpc_zmq_bind_port_retries",
+        default=100,
+        min=1,
+        help="How many ports of the range are tried before 'ports range exceeded'.",
+    ),
+    cfg.StrOpt(
+        "rpc_zmq_matchmaker",
+        default="dummy",
+        help="Matchmaker for a transport URL that names none (zmq://).",
+    ),
+    cfg.IntOpt("rpc_zmq_contexts", default=1, min=1, help="I/O threads of libzmq."),
+    cfg.FloatOpt(
+        "zmq_linger",
+        default=5.0,
+        min=0,
+        max=3600,
+        help="Seconds within which what is inside is passed on when the proxy stops.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_expire",
+        default=120,
+        help="Seconds after which the record of a proxy that died is gone. 0 or less: never.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_update",
+        min=1,
+        sample_default="<a third of zmq_target_expire>",
+        help="Seconds between refreshes of the proxy's record.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive", default=1, choices=[-1, 0, 1], help="TCP keepalive: 1 on, 0 off."
+    ),
+    cfg.IntOpt("zmq_tcp_keepalive_idle", default=-1, help="Seconds before the first probe."),
+    cfg.IntOpt("zmq_tcp_keepalive_cnt", default=-1, help="Probes that end a connection."),
+    cfg.IntOpt("zmq_tcp_keepalive_intvl", default=-1, help="Seconds between probes."),
+    cfg.FloatOpt(
+        "zmq_heartbeat_interval",
+        default=1.0,
+        min=0.05,
+        max=3600,
+        help="Seconds between heartbeats on a connection.",
+    ),
+    cfg.FloatOpt(
+        "zmq_heartbeat_timeout",
+        default=3.0,
+        min=0.05,
+        max=3600,
+        help="Seconds without a sign of life after which a peer may count this proxy as dead.",
+    ),
+    cfg.FloatOpt(
+        "zmq_connect_timeout",
+        default=5.0,
+        min=0.05,
+        max=3600,
+        help="Seconds for a new connection to speak ZMTP before it is cut.",
+    ),
+    cfg.IntOpt(
+        "zmq_max_message_size",
+        default=256 * 2**20,
+        min=2**16,
+        help="Largest message in bytes; must be the same everywhere.",
+    ),
+]
+
+
+def new_config() -> cfg.ConfigOpts:
+    """A ConfigOpts that knows the options of the proxy and of oslo.log, not parsed yet."""
+    conf = cfg.ConfigOpts()
+    conf.register_opt(_TRANSPORT_URL)
+    conf.register_cli_opts(_COMMAND_LINE)
+    conf.register_opts(_PROXY_OPTIONS, group=PROXY_GROUP)
+    conf.register_opts(_SHARED_OPTIONS, group=GROUP)
+    log.register_options(conf)
+    return conf
+
+
+def command_line_value(conf: cfg.ConfigOpts, name: str) -> Any:
+    """What the command line says of `[zmq_proxy_opts]` `name`; None if nothing.
+
+    :raises ValueError: it is not of the option's type.
+    """
+    text = conf[f"zmq_proxy_{name}"]
+    return None if text is None else _BY_NAME[name].type(text)
+
+
+def shared_value(name: str, text: str) -> Any:
+    """`text`, from the query of the URL, as a value of `[oslo_messaging_zmq]` `name`.
+
+    :raises ValueError: it is not of the option's type.
+    """
+    return _SHARED_BY_NAME[name].type(text)
+
+
+_BY_NAME: Final = {option.dest: option for option in _PROXY_OPTIONS}
+_SHARED_BY_NAME: Final = {option.dest: option for option in _SHARED_OPTIONS}

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to tell the sender of a message that cannot be passed on.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from zmq_core import Envelope, MalformedMessage, MessageType, NackCode, decode, encode
+
+__all__ = ["Refusal", "refuse"]
+
+_ANSWERS: Final = frozenset(
+    {MessageType.REPLY, MessageType.ACK, MessageType.NACK, MessageType.HEARTBEAT}
+)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A message that was not passed on."""
+
+    sender: bytes
+    envelope: Envelope
+    answer: list[bytes]
+    """The NACK to send, frames for the backend; empty if none is due."""
+
+
+def refuse(frames: Sequence[bytes], proxy: bytes) -> Refusal:
+    """The refusal of a message, of which `frames` are all but the destination.
+
+    libzmq has taken the destination off, so that it cannot be told; the NACK
+    comes from `proxy`, this proxy's own name.  Answers are not answered.
+
+    :raises MalformedMessage: it is no message of this protocol.
+    """
+    if not frames or not frames[0]:
+        raise MalformedMessage("a message without the name of its sender")
+    sender, *rest = frames
+    envelope = decode(rest)
+    answer = []
+    if envelope.type not in _ANSWERS:
+        # The protocol has no code for "not connected here"; what a sender does about an
+        # unknown key, to drop the route and try another, is right for it.
+        answer = [sender, proxy, *encode(envelope.refused(NackCode.UNKNOWN_KEY))]
+    return Refusal(sender, envelope, answer)
