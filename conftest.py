@@ -51,6 +51,20 @@ _let_children_find_our_code()
 _cache_folder = _keep_stevedore_from_remembering()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `root` where it cannot run; CI must be able to run all."""
+    if item.get_closest_marker("root") is None:
+        return
+    missing = [f"{tool} (iproute2)" for tool in ("ip", "tc") if shutil.which(tool) is None]
+    if os.geteuid() != 0:
+        missing.insert(0, "the rights of root")
+    if missing:
+        reason = f"needs root: {', '.join(missing)} missing"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing in the folder for temporary files."""
     shutil.rmtree(_cache_folder, ignore_errors=True)
