@@ -15,6 +15,7 @@ from harness.leaks import assert_nothing_left, holdings
 from harness.services import Service
 from oslo_config import cfg
 from oslo_messaging.conffixture import ConfFixture
+
 from zmq_matchmaker.testing import RedisServer
 
 MakeTransport = Callable[..., Any]
