@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few seconds of load: calls per second and how long they take."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from demo_support.stage import DemoError
+
+BODY: Final = "x" * 200
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measurement; times in seconds."""
+
+    threads: int
+    calls: int
+    seconds: float
+    p50: float
+    p99: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.seconds
+
+
+def measure(client: Any, threads: int, seconds: float, progress: Callable[[float], None]) -> Result:
+    """Call `echo` from `threads` threads for `seconds`; `progress` is told the time gone by."""
+    latencies: list[float] = []
+    errors: list[BaseException] = []
+    started = time.perf_counter()
+    deadline = started + seconds
+
+    def work() -> None:
+        try:
+            while (before := time.perf_counter()) < deadline and not errors:
+                if client.call({}, "echo", value=BODY) != BODY:
+                    raise DemoError("an echo came back changed")
+                latencies.append(time.perf_counter() - before)
+        except Exception as error:  # noqa: BLE001 - raised in the main thread, below
+            errors.append(error)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(0.05)
+                progress(min(seconds, time.perf_counter() - started))
+    except BaseException as error:
+        errors.append(error)  # lets the others end
+        raise
+    elapsed = time.perf_counter() - started
+    if errors:
+        raise DemoError(f"a call failed under load: {errors[0]}") from errors[0]
+    cuts = statistics.quantiles(latencies, n=100)
+    return Result(threads, len(latencies), elapsed, cuts[49], cuts[98])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One server process of the demo: `python -m demo_support.server URL NAME`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+TOPIC = "demo"
+EVENTS = "demo-events"
+
+
+class Endpoint:
+    """The methods that the client calls."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._notes: list[str] = []
+        self._lock = threading.Lock()
+
+    def whoami(self, ctxt: dict[str, Any]) -> dict[str, Any]:
+        return {"server": self._name, "pid": os.getpid()}
+
+    def add(self, ctxt: dict[str, Any], left: int, right: int) -> int:
+        return left + right
+
+    def echo(self, ctxt: dict[str, Any], value: Any) -> Any:
+        return value
+
+    def note(self, ctxt: dict[str, Any], text: str) -> None:
+        with self._lock:
+            self._notes.append(text)
+
+    def notes(self, ctxt: dict[str, Any]) -> list[str]:
+        return list(self._notes)
+
+    @oslo_messaging.expected_exceptions(ZeroDivisionError)
+    def divide(self, ctxt: dict[str, Any], left: int, right: int) -> float:
+        return left / right
+
+    def sleep(self, ctxt: dict[str, Any], seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+class Notifications:
+    """Notes what it is notified of, where the client can ask for it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def info(self, ctxt: Any, publisher: str, event: str, payload: Any, metadata: Any) -> None:
+        self._endpoint.note({}, f"{event} from {publisher}: {payload}")
+
+
+def main() -> None:
+    url, name = sys.argv[1:]
+    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    cfg.CONF([], project="demo")
+    rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
+    notify = oslo_messaging.get_notification_transport(cfg.CONF, url=url)
+    endpoint = Endpoint(name)
+    servers = [
+        oslo_messaging.get_rpc_server(
+            rpc,
+            oslo_messaging.Target(topic=TOPIC, server=name),
+            [endpoint],
+            executor="threading",
+        ),
+        oslo_messaging.get_notification_listener(
+            notify,
+            [oslo_messaging.Target(topic=EVENTS)],
+            [Notifications(endpoint)],
+            executor="threading",
+        ),
+    ]
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Ctrl-C reaches the whole group; the client ends us when it has cleaned up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for server in servers:
+        server.start()
+    print("ready", flush=True)
+    # The client holds the other end of standard input: should it be killed, we end too.
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    stop.wait()
+    for server in servers:
+        server.stop()
+        server.wait()
+    rpc.cleanup()
+    notify.cleanup()
+
+
+if __name__ == "__main__":
+    main()
