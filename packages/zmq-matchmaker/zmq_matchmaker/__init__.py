@@ -6,10 +6,11 @@
 """
 
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
-from zmq_matchmaker._directory import Directory, DirectoryStatistics
+from zmq_matchmaker._directory import Directory
 from zmq_matchmaker._encoding import decode_record, encode_key, encode_record, escape
 from zmq_matchmaker._errors import (
     AccessDenied,
+    InvalidRecord,
     InvalidURL,
     MalformedTable,
     MatchmakerError,
@@ -18,6 +19,7 @@ from zmq_matchmaker._errors import (
 )
 from zmq_matchmaker._loader import NAMESPACE, load
 from zmq_matchmaker._model import Entry, Key, Record, Role
+from zmq_matchmaker._upkeep import DirectoryStatistics
 from zmq_matchmaker._url import Host, MatchmakerURL
 
 __version__ = "0.1.0"
@@ -31,6 +33,7 @@ __all__ = [
     "DirectoryStatistics",
     "Entry",
     "Host",
+    "InvalidRecord",
     "InvalidURL",
     "Key",
     "MalformedTable",

@@ -22,6 +22,8 @@ class Characteristics:
     shared_across_hosts: bool = False
     persistent: bool = False
     """Records outlive the processes that made them."""
+    forgetful: bool = False
+    """All records may be lost at once, when a server restarts empty."""
     expiry: bool = False
     """Records of processes that died go away by themselves."""
     push: bool = False
@@ -46,9 +48,9 @@ class Matchmaker(abc.ABC):
     """A backend: who listens where, kept somewhere.
 
     Loaded by stevedore from `oslo.messaging.zmq.matchmaker` under its URL's
-    scheme.  Making one does no I/O and starts no thread.  All methods are
-    thread-safe, block for a bounded time only, and raise `Unavailable` for
-    whatever may be over later.
+    scheme.  Making one connects to nothing and starts no thread; it checks the URL
+    and raises `InvalidURL`.  All methods are thread-safe, block for a bounded time
+    only, and raise `Unavailable` for whatever may be over later.
     """
 
     characteristics: ClassVar[Characteristics]

@@ -21,7 +21,7 @@ def escape(part: str) -> str:
 
     Injective, and never empty, `.` or `..`.
     """
-    return quote(part, safe="").replace(".", "%2E") or "%"
+    return quote(part, safe="", errors="surrogatepass").replace(".", "%2E") or "%"
 
 
 def encode_key(key: Key, separator: str = ":") -> str:

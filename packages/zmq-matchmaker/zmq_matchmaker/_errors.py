@@ -5,6 +5,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccessDenied",
+    "InvalidRecord",
     "InvalidURL",
     "MalformedTable",
     "MatchmakerError",
@@ -19,6 +20,10 @@ class MatchmakerError(Exception):
 
 class InvalidURL(MatchmakerError, ValueError):
     """A part of a matchmaker URL cannot work; the message names the part."""
+
+
+class InvalidRecord(MatchmakerError, ValueError):
+    """A key or record holds text that no backend can write, such as a lone surrogate."""
 
 
 class UnknownMatchmaker(MatchmakerError, LookupError):

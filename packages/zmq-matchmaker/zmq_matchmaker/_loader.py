@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stevedore import DriverManager, ExtensionManager
-from stevedore.exception import NoMatches
+from stevedore import ExtensionManager, NamedExtensionManager
 
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._errors import MatchmakerError, UnknownMatchmaker
@@ -15,6 +14,7 @@ from zmq_matchmaker._url import MatchmakerURL
 __all__ = ["NAMESPACE", "load"]
 
 NAMESPACE: Final = "oslo.messaging.zmq.matchmaker"
+_EXTRAS: Final = ("redis",)
 
 
 def load(url: MatchmakerURL) -> Matchmaker:
@@ -24,26 +24,36 @@ def load(url: MatchmakerURL) -> Matchmaker:
     :raises MatchmakerError: it needs a package that is not installed.
     :raises InvalidURL: the backend cannot work with the rest of the URL.
     """
-    try:
-        plugin = DriverManager(
-            NAMESPACE, url.scheme, on_load_failure_callback=_raise, warn_on_missing_entrypoint=False
-        ).driver
-    except NoMatches as error:
-        names = sorted(
-            ExtensionManager(NAMESPACE, on_load_failure_callback=_ignore).entry_points_names()
-        )
+    found = NamedExtensionManager(
+        NAMESPACE,
+        [url.scheme],
+        on_load_failure_callback=_raise,
+        on_missing_entrypoints_callback=_is_missing,
+    ).extensions
+    if not found:
+        installed = ExtensionManager(NAMESPACE, on_load_failure_callback=_ignore)
+        names = sorted(set(installed.entry_points_names()))
         raise UnknownMatchmaker(
             f"there is no matchmaker {url.scheme!r}; installed: {', '.join(names) or 'none'}"
-        ) from error
-    matchmaker: Matchmaker = plugin(url)
+        )
+    if len(found) > 1:
+        offers = ", ".join(str(extension.entry_point) for extension in found)
+        raise MatchmakerError(f"several packages offer a matchmaker {url.scheme!r}: {offers}")
+    matchmaker: Matchmaker = found[0].plugin(url)
     return matchmaker
+
+
+def _is_missing(names: object) -> None:
+    """`load` says it better than stevedore's own warning."""
 
 
 def _raise(manager: object, entry_point: object, error: BaseException) -> None:
     if isinstance(error, ImportError) and error.name:
+        package = error.name.partition(".")[0]
+        advice = f"zmq-matchmaker[{package}]" if package in _EXTRAS else "it"
         raise MatchmakerError(
-            f"the matchmaker needs the Python package {error.name!r}, which is not installed; "
-            f"install zmq-matchmaker[{error.name}]"
+            f"the matchmaker needs the Python package {package!r}, which is not installed; "
+            f"install {advice}"
         ) from error
     raise error
 

@@ -1,40 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process has to tell the matchmaker, and when.  No clock and no I/O."""
+"""What this process has to tell the matchmaker, and when.  No clock and no I/O.
+
+An entry is *unwritten* from its announcement until the source has taken it, and
+*leaving* from its withdrawal until the source has dropped it.  Between the two
+all entries are written again together, before they would expire.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
-from zmq_matchmaker._model import Entry, Key, Record
+from zmq_matchmaker._model import Entry
 
-__all__ = ["BackOff", "Registrations"]
+__all__ = ["Batch", "Registrations"]
+
+_NEVER: Final = float("inf")
 
 
-class BackOff:
-    """Growing pauses with jitter, so that many clients do not come back at one moment."""
+class Batch(NamedTuple):
+    """What is to be written now."""
 
-    FIRST: Final = 0.2
-    LONGEST: Final = 5.0
-
-    def __init__(self, jitter: Callable[[float, float], float] = random.uniform) -> None:
-        self._jitter = jitter
-        self._pause = self.FIRST
-
-    def next(self) -> float:
-        """Seconds to wait before the next try."""
-        pause = self._pause
-        self._pause = min(pause * 2, self.LONGEST)
-        return self._jitter(pause / 2, pause)
-
-    def reset(self) -> None:
-        """It worked."""
-        self._pause = self.FIRST
+    leaving: tuple[Entry, ...]
+    entries: tuple[Entry, ...]
+    everything: bool
+    """Whether `entries` are all there are."""
 
 
 class Registrations:
-    """The entries that are announced, and those that are to be withdrawn."""
+    """The entries that are announced, and those that are to be withdrawn.
+
+    `update` is the seconds between two writes of everything.
+    """
 
     def __init__(
         self, update: float, jitter: Callable[[float, float], float] = random.uniform
@@ -42,8 +40,11 @@ class Registrations:
         self._update = update
         self._jitter = jitter
         self._entries: dict[Entry, None] = {}
+        self._unwritten: dict[Entry, None] = {}
         self._leaving: dict[Entry, None] = {}
-        self._due = float("inf")
+        self._refresh_at = _NEVER
+        self._retry_at = 0.0
+        self._turn = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -51,51 +52,77 @@ class Registrations:
     @property
     def due(self) -> float:
         """When something is to be written."""
-        return self._due
+        changes = self._retry_at if self._unwritten or self._leaving else _NEVER
+        return min(self._refresh_at, changes)
 
-    def entries(self) -> list[Entry]:
-        """All that is announced."""
-        return list(self._entries)
-
-    def leaving(self) -> list[Entry]:
-        """All that is to be withdrawn."""
-        return list(self._leaving)
+    @property
+    def unwritten(self) -> int:
+        """How many entries the source has not taken yet."""
+        return len(self._unwritten)
 
     def announce(self, entries: Iterable[Entry], now: float) -> None:
         """Keep the entries known, from now on."""
         for entry in entries:
             self._entries[entry] = None
+            self._unwritten[entry] = None
             self._leaving.pop(entry, None)
-        self._due = now
+        self._retry_at = now
 
     def withdraw(self, entries: Iterable[Entry], now: float) -> None:
         """Let the entries be forgotten."""
         for entry in entries:
-            if self._entries.pop(entry, self) is not self:
+            if entry in self._entries:
+                del self._entries[entry]
+                self._unwritten.pop(entry, None)
                 self._leaving[entry] = None
-        self._due = now
+        self._retry_at = now
+        if not self._entries:
+            self._refresh_at = _NEVER
+
+    def batch(self, now: float) -> Batch | None:
+        """What is to be written, if it is time."""
+        if self.due > now:
+            return None
+        everything = self._refresh_at <= now
+        entries = self._entries if everything else self._unwritten
+        return Batch(tuple(self._leaving), tuple(entries), everything)
+
+    def written(self, batch: Batch, now: float) -> None:
+        """The source took it."""
+        for entry in batch.leaving:
+            self._leaving.pop(entry, None)
+        for entry in batch.entries:
+            self._unwritten.pop(entry, None)
+        if not self._entries:
+            self._refresh_at = _NEVER
+        elif batch.everything or self._refresh_at == _NEVER:
+            self._refresh_at = now + self._update * self._jitter(0.9, 1.0)
+
+    def failed(self, now: float, pause: float) -> None:
+        """Writing failed; try again after `pause` seconds."""
+        self._retry_at = now + pause
+        if self._entries:
+            # Everything, since by then what had been written may have expired.
+            self._refresh_at = now + pause
 
     def lost(self, now: float) -> None:
         """The source has forgotten us: tell it again, but not all processes at once."""
-        self._due = min(self._due, now + self._jitter(0.0, 1.0))
+        if self._entries:
+            self._refresh_at = min(self._refresh_at, now + self._jitter(0.0, 1.0))
 
-    def written(self, entries: Iterable[Entry], leaving: Iterable[Entry], now: float) -> None:
-        """These were written."""
-        for entry in leaving:
-            self._leaving.pop(entry, None)
-        if set(self._entries) <= set(entries) and not self._leaving:
-            self._due = (
-                now + self._update * self._jitter(0.9, 1.0) if self._entries else float("inf")
-            )
-
-    def failed(self, now: float, pause: float) -> None:
-        """Writing failed; try again after `pause` seconds.
-
-        What was to be withdrawn expires by itself meanwhile, and is not kept.
-        """
+    def farewell(self) -> tuple[Entry, ...]:
+        """All that the source may know of us, now that we leave; nothing is announced any more."""
+        known = (*self._leaving, *self._entries)
+        self._entries.clear()
+        self._unwritten.clear()
         self._leaving.clear()
-        self._due = now + pause if self._entries else float("inf")
+        self._refresh_at = _NEVER
+        return known
 
-    def own(self) -> tuple[Key, Record] | None:
-        """One entry by which to see whether the source still knows us."""
-        return next(iter(self._entries), None)
+    def sample(self) -> Entry | None:
+        """An entry by which to see whether the source still knows us; another each time."""
+        written = [entry for entry in self._entries if entry not in self._unwritten]
+        if not written:
+            return None
+        self._turn = (self._turn + 1) % len(written)
+        return written[self._turn]

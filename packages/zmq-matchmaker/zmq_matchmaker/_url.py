@@ -57,13 +57,24 @@ class MatchmakerURL(NamedTuple):
     def parse(cls, text: str) -> Self:
         """From text such as `redis://user:password@host:6379/deployment?db=2`.
 
+        Characters of a user or a password that mean something in a URL are to be
+        written with a percent sign, such as %40 for @.
+
         :raises InvalidURL: no scheme, or a port that is none.
         """
-        parts = urlsplit(text)
-        if not parts.scheme:
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise InvalidURL("a host of the matchmaker URL has unpaired brackets") from error
+        if not parts.scheme or "://" not in text:
             raise InvalidURL("the matchmaker URL has no scheme, such as redis:// or file://")
+        if parts.fragment:
+            raise InvalidURL(
+                f"the matchmaker URL {parts.scheme}://… has a '#'; in a password write it as %23"
+            )
         hosts = [_host(host) for host in parts.netloc.split(",") if host]
-        return cls.make(parts.scheme, hosts, unquote(parts.path), dict(parse_qsl(parts.query)))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        return cls.make(parts.scheme, hosts, unquote(parts.path), query)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{','.join(map(str, self.hosts))}{self.path}"

@@ -22,9 +22,25 @@ class _Registry:
     """The records of all `dummy` matchmakers of a process that have the same path."""
 
     def __init__(self) -> None:
+        self.users = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Be empty, with a lock that nobody holds."""
         self.lock = threading.Lock()
         self.deadlines: dict[Key, dict[Record, float]] = {}
         self.watches: list[_DummyWatch] = []
+
+    def live(self, key: Key, now: float) -> tuple[Record, ...]:
+        """The records of `key` that have not expired.  Under the lock."""
+        records = self.deadlines.get(key)
+        if records is None:
+            return ()
+        for record in [record for record, deadline in records.items() if deadline <= now]:
+            del records[record]
+        if not records:
+            del self.deadlines[key]
+        return tuple(sorted(records))
 
 
 class _DummyWatch(Watch):
@@ -46,43 +62,49 @@ def _begin_in_child() -> None:
     """A forked child shares nothing with its parent."""
     global _lock
     _lock = threading.Lock()
-    _registries.clear()
+    for registry in _registries.values():
+        registry.begin()
 
 
 os.register_at_fork(after_in_child=_begin_in_child)
 
 
 class DummyMatchmaker(Matchmaker):
-    """Keeps records in this process's memory; the URL's path separates deployments."""
+    """Keeps records in this process's memory; the URL's path separates deployments.
+
+    They are gone when the last matchmaker of the path is closed.
+    """
 
     characteristics: ClassVar = Characteristics(expiry=True, push=True)
 
     def __init__(self, url: MatchmakerURL) -> None:
         super().__init__(url)
         url.settings(())
+        self._closed = False
         with _lock:
             self._registry = _registries.setdefault(url.path, _Registry())
+            self._registry.users += 1
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Keep the entries."""
-        deadline = _NEVER if ttl is None else time.monotonic() + ttl
-        new = []
+        now = time.monotonic()
+        deadline = _NEVER if ttl is None else now + ttl
+        new: dict[Key, None] = {}
         with self._registry.lock:
             for key, record in entries:
-                records = self._registry.deadlines.setdefault(key, {})
-                if record not in records:
-                    new.append(key)
-                records[record] = deadline
+                if record not in self._registry.live(key, now):
+                    new[key] = None
+                self._registry.deadlines.setdefault(key, {})[record] = deadline
         self._tell(new)
 
     def unregister(self, entries: Sequence[Entry]) -> None:
         """Forget the entries."""
-        gone = []
+        gone: dict[Key, None] = {}
         with self._registry.lock:
             for key, record in entries:
                 records = self._registry.deadlines.get(key, {})
                 if records.pop(record, None) is not None:
-                    gone.append(key)
+                    gone[key] = None
                 if not records:
                     self._registry.deadlines.pop(key, None)
         self._tell(gone)
@@ -91,16 +113,7 @@ class DummyMatchmaker(Matchmaker):
         """The records that have not expired."""
         now = time.monotonic()
         with self._registry.lock:
-            return [
-                tuple(
-                    sorted(
-                        record
-                        for record, deadline in self._registry.deadlines.get(key, {}).items()
-                        if deadline > now
-                    )
-                )
-                for key in keys
-            ]
+            return [self._registry.live(key, now) for key in keys]
 
     def watch(self, changed: Changed) -> Watch:
         """Changes are told by the thread that makes them."""
@@ -109,7 +122,17 @@ class DummyMatchmaker(Matchmaker):
             self._registry.watches.append(watch)
         return watch
 
-    def _tell(self, keys: Sequence[Key]) -> None:
+    def close(self) -> None:
+        """Let the registry go, with the last of its users."""
+        with _lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._registry.users -= 1
+            if self._registry.users == 0:
+                _registries.pop(self.url.path, None)
+
+    def _tell(self, keys: dict[Key, None]) -> None:
         with self._registry.lock:
             watches = list(self._registry.watches)
         for watch in watches:

@@ -8,14 +8,17 @@ from pathlib import Path
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._errors import InvalidURL
 from zmq_matchmaker._url import MatchmakerURL
+from zmq_matchmaker.backends._table_file import SUFFIXES
 from zmq_matchmaker.backends.folder import FolderMatchmaker
-from zmq_matchmaker.backends.table import SUFFIXES, TableMatchmaker
+from zmq_matchmaker.backends.table import TableMatchmaker
 
 __all__ = ["file_matchmaker"]
 
 
 def file_matchmaker(url: MatchmakerURL) -> Matchmaker:
-    """A path with the suffix of a table is one, unless it is a folder; any other is a folder.
+    """A table if the path has the suffix of one; a folder if there is one, or ends in `/`.
+
+    A table is read at once, so that a broken one shows when a service starts.
 
     :raises InvalidURL: no path, or a host in the URL.
     :raises MalformedTable: the table cannot be understood.
@@ -28,12 +31,15 @@ def file_matchmaker(url: MatchmakerURL) -> Matchmaker:
     path = Path(url.path)
     if url.path in ("", "/"):
         raise InvalidURL("file://: the URL has no path; write file:///path/to/folder/")
-    if path.suffix in SUFFIXES and not path.is_dir():
+    if path.is_dir() or url.path.endswith("/"):
+        return FolderMatchmaker(url)
+    if path.suffix in SUFFIXES:
         table = TableMatchmaker(url)
         table.check()
         return table
-    if path.exists() and not path.is_dir():
+    if path.suffix or path.exists():
         raise InvalidURL(
-            f"file://{path} is neither a folder nor a table; tables end in {', '.join(SUFFIXES)}"
+            f"file://{path} is neither a folder nor a table: tables end in {', '.join(SUFFIXES)}; "
+            "the path of a folder that is to be made ends in /"
         )
     return FolderMatchmaker(url)

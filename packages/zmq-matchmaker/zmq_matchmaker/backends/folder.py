@@ -4,15 +4,16 @@
 One file per record, in a subfolder per key, so that nobody changes another's
 file and a lookup reads only what it asks for.  A file is written beside its
 place and renamed into it: readers see it whole or not at all.  A record whose
-process has ended on this host is collected at once, others when they expire.
+process has ended is collected at once, one of which that cannot be known (its
+process runs in another container) when it expires.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,27 +24,31 @@ import msgspec
 from zmq_matchmaker._backend import Characteristics, Matchmaker
 from zmq_matchmaker._encoding import encode_record, escape
 from zmq_matchmaker._errors import Unavailable
+from zmq_matchmaker._health import RateLimitedLog
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._url import MatchmakerURL
+from zmq_matchmaker.backends._process import Processes, ProcessId
 
 __all__ = ["FolderMatchmaker"]
 
 LOG = logging.getLogger(__name__)
 
-_SUFFIX: Final = ".record"
+_RECORD: Final = ".record"
+_DRAFT: Final = ".draft"
+_DRAFT_LIFETIME: Final = 60.0
 _LONGEST_NAME: Final = 200
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_MKDIR_TRIES: Final = 10
 
 
 class _File(msgspec.Struct, kw_only=True):
     """What a record's file holds."""
 
     record: Record
-    deadline: float | None
-    """Seconds since the epoch: all readers are on this host and share its clock."""
-    boot: str
-    pid: int
-    started: int
+    process: ProcessId
+    until: float | None
+    """Seconds since the epoch, for readers that do not share the writer's monotonic clock."""
+    until_uptime: float | None
+    """Seconds since the host was started, for those that do: nobody can set that clock."""
 
 
 class FolderMatchmaker(Matchmaker):
@@ -57,59 +62,78 @@ class FolderMatchmaker(Matchmaker):
         super().__init__(url)
         url.settings(())
         self._folder = Path(url.path)
+        self._log = RateLimitedLog(LOG, time.monotonic)
+        self._drafts = itertools.count()
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Write a file for each entry."""
-        me = _Process.current()
-        deadline = None if ttl is None else time.time() + ttl
         try:
+            me = ProcessId.current()
             for key, record in entries:
-                place = self._file(key, record)
                 content = _File(
-                    record=record, deadline=deadline, boot=me.boot, pid=me.pid, started=me.started
+                    record=record,
+                    process=me,
+                    until=None if ttl is None else time.time() + ttl,
+                    until_uptime=None if ttl is None else _uptime() + ttl,
                 )
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                draft = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.draft")
-                draft.write_bytes(msgspec.json.encode(content))
-                draft.replace(place)
+                self._write(self._file(key, record), msgspec.json.encode(content))
         except OSError as error:
             raise self._unavailable(error) from error
+
+    def _write(self, place: Path, content: bytes) -> None:
+        draft = place.with_suffix(f".{os.getpid()}-{next(self._drafts)}{_DRAFT}")
+        for attempt in itertools.count(1):
+            # Others should not see who listens here, nor add to it.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                draft.write_bytes(content)
+                draft.replace(place)
+            except FileNotFoundError:
+                # Whoever removed the key's last record removed its folder just now.
+                if attempt >= _MKDIR_TRIES:
+                    raise
+            else:
+                return
 
     def unregister(self, entries: Sequence[Entry]) -> None:
         """Remove the entries' files."""
         try:
             for key, record in entries:
-                self._file(key, record).unlink(missing_ok=True)
+                place = self._file(key, record)
+                place.unlink(missing_ok=True)
+                _remove_if_empty(place.parent)
         except OSError as error:
             raise self._unavailable(error) from error
 
     def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
         """Read the files in each key's subfolder."""
         try:
-            return [tuple(sorted(self._read(self._subfolder(key)))) for key in keys]
+            processes = Processes()
+            return [tuple(sorted(self._read(self._subfolder(key), processes))) for key in keys]
         except OSError as error:
             raise self._unavailable(error) from error
 
-    def _read(self, folder: Path) -> list[Record]:
-        try:
-            places = list(folder.iterdir())
-        except FileNotFoundError:
-            return []
+    def _read(self, folder: Path, processes: Processes) -> list[Record]:
         records = []
-        for place in places:
-            if place.suffix != _SUFFIX:
+        for place in _files(folder):
+            if place.suffix == _DRAFT:
+                _collect_draft(place)
+            if place.suffix != _RECORD:
                 continue
             try:
-                content = msgspec.json.decode(place.read_bytes(), type=_File)
+                with place.open("rb") as file:
+                    inode = os.fstat(file.fileno()).st_ino
+                    content = msgspec.json.decode(file.read(), type=_File)
             except FileNotFoundError:
                 continue  # withdrawn a moment ago
             except (msgspec.DecodeError, UnicodeDecodeError):
-                LOG.warning("%s is not a record and is ignored; remove it", place)
+                self._log.warning(place, "%s is not a record and is ignored; remove it", place)
                 continue
-            if _is_live(content):
+            if _is_live(content, processes):
                 records.append(content.record)
             else:
-                place.unlink(missing_ok=True)
+                _collect(place, inode)
         return records
 
     def _subfolder(self, key: Key) -> Path:
@@ -117,7 +141,7 @@ class FolderMatchmaker(Matchmaker):
 
     def _file(self, key: Key, record: Record) -> Path:
         digest = hashlib.blake2b(encode_record(record), digest_size=16).hexdigest()
-        return self._subfolder(key) / f"{digest}{_SUFFIX}"
+        return self._subfolder(key) / f"{digest}{_RECORD}"
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return Unavailable(
@@ -126,38 +150,48 @@ class FolderMatchmaker(Matchmaker):
         )
 
 
-class _Process(msgspec.Struct, frozen=True):
-    """This process, so that no other is taken for it, even after a restart of the host."""
-
-    boot: str
-    pid: int
-    started: int
-
-    @classmethod
-    def current(cls) -> _Process:
-        pid = os.getpid()
-        return cls(_boot_id(), pid, _start_time(pid) or 0)
-
-
-def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()
-
-
-def _start_time(pid: int) -> int | None:
-    """When process `pid` started, in ticks since boot; None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The name in parentheses may hold anything; the fields after it are numbers.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _is_live(content: _File) -> bool:
-    if content.deadline is not None and content.deadline <= time.time():
+def _is_live(content: _File, processes: Processes) -> bool:
+    same_clock = processes.same_boot(content.process)
+    deadline = content.until_uptime if same_clock else content.until
+    if deadline is not None and deadline <= (_uptime() if same_clock else time.time()):
         return False
-    return content.boot == _boot_id() and _start_time(content.pid) == content.started
+    return processes.may_run(content.process)
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _collect(place: Path, inode: int) -> None:
+    """Remove a dead record, unless its process has just written it anew."""
+    try:
+        if place.stat().st_ino == inode:
+            place.unlink()
+    except FileNotFoundError:
+        return  # somebody else was faster
+
+
+def _collect_draft(place: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    try:
+        if time.time() - place.stat().st_mtime > _DRAFT_LIFETIME:
+            place.unlink()
+    except FileNotFoundError:
+        return  # finished, or collected by somebody else
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # others listen too, or it was never made
 
 
 def _file_name(part: str) -> str:
@@ -165,4 +199,5 @@ def _file_name(part: str) -> str:
     name = escape(part)
     if len(name) <= _LONGEST_NAME:
         return name
-    return f"{name[:40]}=" + hashlib.blake2b(part.encode(), digest_size=20).hexdigest()
+    digest = hashlib.blake2b(part.encode(errors="surrogatepass"), digest_size=20).hexdigest()
+    return f"{name[:40]}={digest}"

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
@@ -22,6 +24,7 @@ from redis.retry import Retry
 from zmq_matchmaker._backend import Characteristics, Matchmaker
 from zmq_matchmaker._encoding import decode_record, encode_key, encode_record, escape
 from zmq_matchmaker._errors import AccessDenied, InvalidURL, Unavailable
+from zmq_matchmaker._health import RateLimitedLog
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._url import MatchmakerURL
 
@@ -34,16 +37,19 @@ DEFAULT_PORT: Final = 6379
 DEFAULT_TIMEOUT: Final = 2.0
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
-_SETTINGS: Final = (
+_FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+SETTINGS: Final = (
     "db",
     "socket_timeout",
+    "socket_connect_timeout",
     "ssl",
-    "ssl_cafile",
-    "ssl_certfile",
-    "ssl_keyfile",
     "ssl_check_hostname",
+    *_FILES,
 )
-_DENIED: Final = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password")
+_DENIED: Final = re.compile(
+    r"NOAUTH|WRONGPASS|NOPERM|invalid (username|password)|AUTH|can't run this command"
+    r"|can't access at least one of the keys|ACL failure"
+)
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000 "
 
@@ -74,7 +80,11 @@ class RedisMatchmaker(Matchmaker):
     """`redis://[user[:password]@]host[:port]/deployment?db=0&ssl=true…`, one server."""
 
     characteristics: ClassVar = Characteristics(
-        shared_across_processes=True, shared_across_hosts=True, persistent=True, expiry=True
+        shared_across_processes=True,
+        shared_across_hosts=True,
+        persistent=True,
+        forgetful=True,
+        expiry=True,
     )
 
     def __init__(self, url: MatchmakerURL) -> None:
@@ -83,6 +93,7 @@ class RedisMatchmaker(Matchmaker):
         self._address = f"redis at {self._arguments['host']}:{self._arguments['port']}"
         deployment = escape(url.path.strip("/")) if url.path.strip("/") else ""
         self._prefix = f"{PREFIX}:{deployment}:"
+        self._log = RateLimitedLog(LOG, time.monotonic)
         self._lock = threading.Lock()
         self._client: redis.Redis | None = None
         self._pid = 0
@@ -128,8 +139,9 @@ class RedisMatchmaker(Matchmaker):
         for data in answer:
             record = decode_record(data)
             if record is None:
-                LOG.warning(
-                    "%s: a member of %s is not a record and is ignored: %.80r",
+                self._log.warning(
+                    key,
+                    "%s: a member of %s is not a record and is ignored; remove it with ZREM: %.80r",
                     self._address,
                     self._name(key),
                     data,
@@ -153,7 +165,14 @@ class RedisMatchmaker(Matchmaker):
         answers: list[Any] = pipeline.execute(raise_on_error=False)
         for number, answer in enumerate(answers):
             if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
-                LOG.warning("%s: a key of ours holds something else: %s", self._address, answer)
+                self._log.warning(
+                    "WRONGTYPE",
+                    "%s: a key under %s is no sorted set, so that nobody is found there; "
+                    "remove it with DEL: %s",
+                    self._address,
+                    self._prefix,
+                    answer,
+                )
                 answers[number] = []
             elif isinstance(answer, Exception):
                 raise answer
@@ -172,7 +191,7 @@ class RedisMatchmaker(Matchmaker):
         except redis.ConnectionError as error:
             raise Unavailable(f"{self._address} cannot be reached: {_reason(error)}") from error
         except redis.RedisError as error:
-            if str(error).startswith(_DENIED):
+            if _DENIED.search(str(error)):
                 raise self._denied(error) from error
             raise Unavailable(f"{self._address} refuses: {error}") from error
 
@@ -191,23 +210,24 @@ def _reason(error: Exception) -> str:
 def _connection_arguments(url: MatchmakerURL) -> dict[str, Any]:
     if len(url.hosts) > 1:
         raise InvalidURL(f"{url}: only one Redis server can be named")
-    settings = url.settings(_SETTINGS)
+    settings = url.settings(SETTINGS)
     host = url.hosts[0] if url.hosts else None
-    timeout = _number(url, settings, "socket_timeout", DEFAULT_TIMEOUT)
-    if not timeout > 0:
-        raise InvalidURL(f"{url}: socket_timeout must be more than 0 seconds")
+    timeout = _seconds(url, settings, "socket_timeout", DEFAULT_TIMEOUT)
     arguments: dict[str, Any] = {
         "host": (host.name if host else "") or "127.0.0.1",
         "port": (host.port if host else None) or DEFAULT_PORT,
         "username": host.username if host else None,
         "password": host.password if host else None,
-        "db": int(_number(url, settings, "db", 0)),
+        "db": _database(url, settings),
         "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
+        "socket_connect_timeout": _seconds(url, settings, "socket_connect_timeout", timeout),
         # Once more for a connection that the server closed meanwhile; never for silence.
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     }
     if _truth(url, settings, "ssl", default=False):
+        for name in _FILES:
+            if name in settings and not os.path.isfile(settings[name]):
+                raise InvalidURL(f"{url}: {name}={settings[name]!r}: there is no such file")
         arguments |= {
             "ssl": True,
             "ssl_ca_certs": settings.get("ssl_cafile"),
@@ -220,17 +240,30 @@ def _connection_arguments(url: MatchmakerURL) -> dict[str, Any]:
     return arguments
 
 
-def _number(url: MatchmakerURL, settings: dict[str, str], name: str, default: float) -> float:
+def _database(url: MatchmakerURL, settings: dict[str, str]) -> int:
+    text = settings.get("db", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidURL(f"{url}: db={text!r} is not the number of a database")
+    return int(text)
+
+
+def _seconds(url: MatchmakerURL, settings: dict[str, str], name: str, default: float) -> float:
+    text = settings.get(name, str(default))
     try:
-        return float(settings.get(name, default))
+        seconds = float(text)
     except ValueError as error:
-        raise InvalidURL(f"{url}: {name}={settings[name]!r} is not a number") from error
+        raise InvalidURL(f"{url}: {name}={text!r} is not a number of seconds") from error
+    if not 0 < seconds < float("inf"):
+        raise InvalidURL(f"{url}: {name}={text!r} must be more than 0, and finite")
+    return seconds
 
 
 def _truth(url: MatchmakerURL, settings: dict[str, str], name: str, *, default: bool) -> bool:
-    value = settings.get(name, "").lower()
-    if value in _TRUE:
+    value = settings.get(name)
+    if value is None:
+        return default
+    if value.lower() in _TRUE:
         return True
-    if value in _FALSE or not value:
-        return default if not value else False
+    if value.lower() in _FALSE:
+        return False
     raise InvalidURL(f"{url}: {name}={value!r} is neither true nor false")

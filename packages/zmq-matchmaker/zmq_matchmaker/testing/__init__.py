@@ -6,6 +6,6 @@
 backend as tests.
 """
 
-from zmq_matchmaker.testing._redis import RedisServer
+from zmq_matchmaker.testing._redis import RedisServer, TLSFiles, find_redis_server
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisServer", "TLSFiles", "find_redis_server"]

@@ -10,15 +10,19 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+from urllib.parse import quote
 
 import redis
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisServer", "TLSFiles", "find_redis_server"]
 
-_START_TIMEOUT = 15.0
+_START_TIMEOUT: Final = 15.0
+_PORT_TRIES: Final = 5
 
 
 def find_redis_server() -> str:
@@ -38,11 +42,22 @@ def find_redis_server() -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSFiles:
+    """Files in PEM format: whom to trust, and who the server is."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
 class RedisServer:
     """A redis-server process on a free port of 127.0.0.1; ended with the block.
 
-    `arguments` are passed on to redis-server; `user` and `password` are those
-    with which clients, and this helper itself, have to connect.
+    `arguments` are passed on to redis-server.  With `password` clients have to
+    give it, for the default user or for `user`, who may do what `acl` says.
+    With `tls` it speaks nothing else, and asks clients for no certificate.
+    Keeps what it holds only over `restart(empty=False)`.
     """
 
     def __init__(
@@ -50,41 +65,52 @@ class RedisServer:
         *arguments: str,
         user: str | None = None,
         password: str | None = None,
-        tls: bool = False,
+        acl: str = "~* &* +@all",
+        tls: TLSFiles | None = None,
     ) -> None:
         self._arguments = arguments
         self._user = user
         self._password = password
+        self._acl = acl
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.port = 0
 
     @property
     def url(self) -> str:
-        """`redis://…`, without a path."""
+        """`redis://…`, without a path, so that one can be added."""
         user = ""
         if self._password is not None:
-            user = f"{self._user or ''}:{self._password}@"
+            user = f"{quote(self._user or '', safe='')}:{quote(self._password, safe='')}@"
         return f"redis://{user}127.0.0.1:{self.port}"
 
     def client(self) -> redis.Redis:
-        """A client of its own for the test; to be closed by it."""
+        """A client of the test's own, which may do everything; to be closed by it."""
         return redis.Redis(
             host="127.0.0.1",
             port=self.port,
-            username=self._user,
+            username=None if self._user is None else _ADMIN,
             password=self._password,
-            ssl=self._tls,
-            ssl_cert_reqs="none",
+            ssl=self._tls is not None,
+            ssl_ca_certs=str(self._tls.ca) if self._tls is not None else None,
+            ssl_check_hostname=False,
             socket_timeout=5,
         )
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="redis-")
-        self.port = _free_port()
+        self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
         try:
-            self.start()
+            for attempt in range(1, _PORT_TRIES + 1):
+                self.port = _free_port()
+                try:
+                    self.start()
+                except RuntimeError as error:
+                    # Another process may have taken the port first.
+                    if "Address already in use" not in str(error) or attempt == _PORT_TRIES:
+                        raise
+                else:
+                    break
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -97,52 +123,73 @@ class RedisServer:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
 
     def start(self) -> None:
-        """Start it, again on the same port, empty; returns when it answers."""
-        assert self._folder is not None
-        port = (
-            ["--port", "0", "--tls-port", str(self.port)]
-            if self._tls
-            else ["--port", str(self.port)]
-        )
-        self._process = subprocess.Popen(
-            [
-                find_redis_server(),
-                *port,
-                *("--bind", "127.0.0.1", "--dir", self._folder.name),
-                *("--save", "", "--appendonly", "no"),
-                *self._arguments,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        """Start it, again on the same port; returns when it answers.
+
+        :raises RuntimeError: it does not; with the end of its log.
+        """
+        log = self._folder / "log"
+        with log.open("wb") as output:
+            process = self._process = subprocess.Popen(
+                [find_redis_server(), *self._options(), *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         deadline = time.monotonic() + _START_TIMEOUT
         with self.client() as client:
             while True:
                 try:
                     client.ping()
                 except redis.RedisError as error:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
+                    if process.poll() is not None or time.monotonic() > deadline:
                         self.kill()
-                        raise RuntimeError(f"redis-server does not answer: {error}") from error
+                        said = log.read_text(errors="replace")[-2000:]
+                        raise RuntimeError(f"redis-server: {error}; it said:\n{said}") from error
                     time.sleep(0.02)
                 else:
                     return
 
+    def _options(self) -> Iterator[str]:
+        yield from ("--bind", "127.0.0.1", "--dir", str(self._folder))
+        yield from ("--save", "", "--appendonly", "no")
+        if self._tls is None:
+            yield from ("--port", str(self.port))
+        else:
+            yield from ("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no")
+            yield from ("--tls-ca-cert-file", str(self._tls.ca))
+            yield from ("--tls-cert-file", str(self._tls.certificate))
+            yield from ("--tls-key-file", str(self._tls.key))
+        if self._password is not None and self._user is None:
+            yield from ("--requirepass", self._password)
+        elif self._password is not None:
+            users = self._folder / "users.acl"
+            users.write_text(
+                "user default off\n"
+                f"user {_ADMIN} on >{self._password} ~* &* +@all\n"
+                f"user {self._user} on >{self._password} {self._acl}\n"
+            )
+            yield from ("--aclfile", str(users))
+
     def kill(self) -> None:
-        """End it without warning; what it held is lost.  Harmless if it has ended."""
+        """End it without warning.  Harmless if it has ended."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
 
-    def restart(self) -> None:
-        """Kill it and start it again, empty."""
+    def restart(self, *, empty: bool = True) -> None:
+        """Kill it and start it again, without or with what it held."""
+        dump = self._folder / "dump.rdb"
+        if empty:
+            dump.unlink(missing_ok=True)
+        else:
+            with self.client() as client:
+                client.save()
         self.kill()
         self.start()
 
@@ -150,13 +197,23 @@ class RedisServer:
         """Let it hang (SIGSTOP): it accepts connections and answers nothing."""
         self._signal(signal.SIGSTOP)
 
-    def resume(self) -> None:
+    def cont(self) -> None:
         """Let it go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
+        if self._process is None:
+            raise RuntimeError("redis-server does not run")
         self._process.send_signal(number)
+
+    @property
+    def _folder(self) -> Path:
+        if self._temporary is None:
+            raise RuntimeError("RedisServer is to be used in a with statement")
+        return Path(self._temporary.name)
+
+
+_ADMIN: Final = "test-admin"
 
 
 def _free_port() -> int:

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory's thread: all I/O with the backend, and nothing else.
+
+What to ask, to write and to believe is decided by `RouteTable`, `Registrations`
+and `Health`, which know no thread; this is the shell that tells them the time,
+carries out what they say, and wakes those who wait.  Reading and writing fail
+apart from each other: a Redis that is full still answers lookups.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from zmq_matchmaker._backend import Matchmaker, Watch
+from zmq_matchmaker._errors import MatchmakerError, Unavailable
+from zmq_matchmaker._health import Health, RateLimitedLog
+from zmq_matchmaker._model import Entry, Key, Record
+from zmq_matchmaker._registrations import Batch, Registrations
+from zmq_matchmaker._routes import RouteTable
+
+__all__ = ["DirectoryStatistics", "Request", "Upkeep"]
+
+LOG = logging.getLogger(__name__)
+
+_WRITE, _READ, _WATCH = "register", "look up", "watch"
+_NEVER: Final = float("inf")
+
+
+@dataclass(slots=True)
+class DirectoryStatistics:
+    """Counters since the directory was made, and its present state."""
+
+    cold_lookups: int = 0
+    """Lookups that had to wait for the source."""
+    rounds: int = 0
+    """Round trips for lookups."""
+    writes: int = 0
+    """Round trips for announcing and withdrawing."""
+    failures: int = 0
+    """Round trips that failed."""
+    reachable: bool = True
+    """Whether the last round trip of either kind succeeded."""
+    announced: int = 0
+    """Entries that are kept known."""
+    unwritten: int = 0
+    """Those of them that the source has not taken yet."""
+
+
+class Request:
+    """A caller that waits for the thread."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: MatchmakerError | None = None
+
+    def finish(self, error: MatchmakerError | None = None) -> None:
+        """Let the caller go on."""
+        self.error = error
+        self.done.set()
+
+
+class Upkeep:
+    """Reads and writes for a `Directory`, on one thread that starts with the first request.
+
+    `lock` protects the routes, the registrations and the requests; nothing that
+    blocks is done under it.  `ttl` and `tick` are seconds.
+    """
+
+    def __init__(
+        self,
+        backend: Matchmaker,
+        routes: RouteTable,
+        registrations: Registrations,
+        *,
+        ttl: float | None,
+        tick: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.lock = threading.Condition()
+        self.statistics = DirectoryStatistics()
+        self.reading = Health()
+        self.writing = Health()
+        self._backend = backend
+        self._routes = routes
+        self._registrations = registrations
+        self._ttl = ttl
+        self._tick = tick
+        self._clock = clock
+        self._log = RateLimitedLog(LOG, clock)
+        self._wanted: dict[Key, Request] = {}
+        self._write_request: Request | None = None
+        self._next_tick = _NEVER
+        self._watch: Watch | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._closing = False
+
+    # -- what callers ask for; under the lock ---------------------------------------------
+
+    def want(self, key: Key) -> Request:
+        """Have `key` looked up soon, together with others."""
+        request = self._wanted.get(key)
+        if request is None:
+            request = Request()
+            if self._start():
+                self._wanted[key] = request
+                self.lock.notify_all()
+            else:
+                request.finish(self._closed())
+        return request
+
+    def want_write(self) -> Request:
+        """Have the registrations' changes written now."""
+        if self._write_request is None:
+            request = Request()
+            if not self._start():
+                request.finish(self._closed())
+                return request
+            self._write_request = request
+        self.lock.notify_all()
+        return self._write_request
+
+    def _start(self) -> bool:
+        """Whether there is a thread to do the work, from now on."""
+        if self._closing:
+            return False
+        if self._thread is None:
+            self._pid = os.getpid()
+            self._next_tick = self._clock() + self._tick
+            self._thread = threading.Thread(target=self._run, name="zmq-directory", daemon=True)
+            self._thread.start()
+        return True
+
+    def _closed(self) -> Unavailable:
+        return Unavailable(f"{self._backend.url}: the directory is closed")
+
+    # -- the end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Withdraw everything, end the thread, close the backend.  Without the lock; idempotent."""
+        if self._pid != os.getpid():
+            return  # inherited over a fork: thread, connections and records are the parent's
+        with self.lock:
+            already, self._closing = self._closing, True
+            thread = self._thread
+            self.lock.notify_all()
+        if thread is None:
+            if not already:
+                self._backend.close()
+        elif thread is not threading.current_thread():
+            thread.join()
+
+    def _say_goodbye(self) -> None:
+        with self.lock:
+            for request in self._wanted.values():
+                request.finish(self._closed())
+            self._wanted.clear()
+            if self._write_request is not None:
+                self._write_request.finish(self._closed())
+                self._write_request = None
+            batch = self._registrations.farewell()
+        if self._watch is not None:
+            self._watch.close()
+        try:
+            if batch:
+                self.statistics.writes += 1
+                self._backend.unregister(batch)
+        except MatchmakerError as error:
+            self.statistics.failures += 1
+            LOG.warning("%d records are left to expire: %s", len(batch), error)
+        finally:
+            self._backend.close()
+
+    # -- the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                while not self._closing and (seconds := self._due() - self._clock()) > 0:
+                    self.lock.wait(seconds)
+                if self._closing:
+                    break
+            self._supervised(_WATCH, self._start_watch)
+            self._supervised(_WRITE, self._do_writes)
+            self._supervised(_READ, self._do_lookups)
+        try:
+            self._say_goodbye()
+        except Exception:
+            LOG.exception("%s: ending the matchmaker's thread", self._backend.url)
+
+    def _supervised(self, what: str, work: Callable[[], None]) -> None:
+        """Do a round of `work`, and let nothing that goes wrong end the thread."""
+        try:
+            work()
+        except MatchmakerError as error:
+            self._count_failure()
+            self._log.warning(
+                "unavailable",
+                "cannot %s: %s; known routes stay in use, %d records wait to be registered; "
+                "trying on",
+                what,
+                error,
+                self._registrations.unwritten,
+            )
+        except Exception as error:
+            self._count_failure()
+            if self._log.passes(type(error).__name__):
+                LOG.exception("%s: cannot %s; trying on", self._backend.url, what)
+
+    def _count_failure(self) -> None:
+        self.statistics.failures += 1
+        self.statistics.reachable = False
+
+    def _due(self) -> float:
+        """When there is something to do.  Under the lock."""
+        due = min(self._registrations.due, self._next_tick)
+        if self._wanted:
+            due = min(due, self.reading.impatient_at)
+        return due
+
+    def _worked(self, health: Health) -> None:
+        health.succeeded()
+        if self.reading.works and self.writing.works and not self.statistics.reachable:
+            self.statistics.reachable = True
+            LOG.info("%s: works again", self._backend.url)
+
+    def _start_watch(self) -> None:
+        if self._watch is None and self._backend.characteristics.push:
+            self._watch = self._backend.watch(self._source_changed)
+
+    def _source_changed(self, key: Key | None) -> None:
+        """The source says that something is new."""
+        with self.lock:
+            if key is None:
+                self._routes.distrust()
+                self._next_tick = self._clock()
+                self.lock.notify_all()
+            elif self._routes.get(key) is not None:
+                self.want(key)
+
+    def _do_writes(self) -> None:
+        with self.lock:
+            request, self._write_request = self._write_request, None
+            batch = self._registrations.batch(self._clock())
+        error: MatchmakerError | None = Unavailable(f"{self._backend.url}: writing failed")
+        try:
+            if batch is not None:
+                self._write(batch)
+            error = None
+        except MatchmakerError as problem:
+            error = problem
+            raise
+        finally:
+            with self.lock:
+                if error is not None:
+                    now = self._clock()
+                    self._registrations.failed(now, self.writing.failed(now))
+                elif batch is not None:
+                    self._registrations.written(batch, self._clock())
+                    self._worked(self.writing)
+            if request is not None:
+                request.finish(error)
+
+    def _write(self, batch: Batch) -> None:
+        if batch.leaving:
+            self.statistics.writes += 1
+            self._backend.unregister(batch.leaving)
+        if batch.entries:
+            self.statistics.writes += 1
+            self._backend.register(batch.entries, self._ttl)
+
+    def _do_lookups(self) -> None:
+        with self.lock:
+            now = self._clock()
+            ticks = now >= self._next_tick
+            requests: dict[Key, Request] = {}
+            if self._wanted and now >= self.reading.impatient_at:
+                requests, self._wanted = self._wanted, {}
+            asked = dict.fromkeys(requests)
+            sample = None
+            if ticks:
+                self._next_tick = now + self._tick
+                asked.update(dict.fromkeys(self._routes.in_use()))
+                if self._backend.characteristics.writable:
+                    sample = self._registrations.sample()
+                if sample is not None:
+                    asked[sample[0]] = None
+        error: MatchmakerError | None = Unavailable(f"{self._backend.url}: looking up failed")
+        try:
+            if asked:
+                self.statistics.rounds += 1
+                found = dict(zip(asked, self._backend.lookup(list(asked)), strict=True))
+                self._take(found, requests, sample)
+            if ticks:
+                with self.lock:
+                    self._routes.tick(asked)
+            error = None
+        except MatchmakerError as problem:
+            error = problem
+            raise
+        finally:
+            with self.lock:
+                if error is not None:
+                    self.reading.failed(self._clock())
+                    self._next_tick = self.reading.retry_at
+                elif asked:
+                    self._worked(self.reading)
+            for request in requests.values():
+                request.finish(error)
+
+    def _take(
+        self,
+        found: Mapping[Key, Sequence[Record]],
+        requests: Mapping[Key, Request],
+        sample: Entry | None,
+    ) -> None:
+        with self.lock:
+            now = self._clock()
+            for key, records in found.items():
+                if key in requests or self._routes.get(key) is not None:
+                    self._routes.update(key, records, now)
+            if sample is not None and sample[1] not in found[sample[0]]:
+                self._registrations.lost(now)
