@@ -200,3 +200,21 @@ def busy_port() -> Iterator[int]:
 def until() -> Callable[..., None]:
     """Wait for a condition, with a deadline."""
     return wait_for
+
+
+@pytest.fixture
+def run_python(nothing_is_left: None) -> Callable[[str], str]:
+    """Run a script in a process of its own; returns what it printed, fails if it failed."""
+
+    def run(script: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            timeout=30,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,9 @@ def test_the_log_goes_to_the_log_file_and_names_no_password(
     assert "no_such_setting" in text
     assert "no_such_setting" in log.read_text()
     assert "hidden" not in text + log.read_text()
+
+
+def test_the_example_in_the_readme_runs(run_python: Callable[[str], str]) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    assert run_python(example) == "alice says hello\n"

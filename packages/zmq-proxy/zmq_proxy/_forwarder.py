@@ -28,7 +28,7 @@ from typing import Final
 import zmq
 
 from zmq_core import MalformedMessage, RateLimitedLog
-from zmq_proxy._refusal import refuse
+from zmq_proxy._refusal import Refusal, refuse
 from zmq_proxy._sockets import Sockets
 
 __all__ = ["Forwarder", "Statistics"]
@@ -61,7 +61,7 @@ class Statistics:
     overflowed: int = 0
     """Messages for a receiver whose queue was full."""
     malformed: int = 0
-    """Of these two, those that were no messages of the protocol."""
+    """Of these two kinds, those that were no messages of the protocol."""
     nacks: int = 0
     """Senders that were told."""
     nacks_lost: int = 0
@@ -150,10 +150,13 @@ class Forwarder:
         except zmq.ZMQError as error:
             if error.errno not in _REFUSED:
                 raise
-            # Without more frames it was a false alarm: a message that was announced, but
-            # whose connection went before it was read.
-            if sockets.frontend.get(zmq.RCVMORE):
-                self._take_back(error.errno, sockets.frontend.recv_multipart(zmq.NOBLOCK))
+            why = error.errno
+        else:
+            return
+        # Without more frames it was a false alarm: a message that was announced, but whose
+        # connection went before it was read.
+        if sockets.frontend.get(zmq.RCVMORE):
+            self._take_back(why, sockets.frontend.recv_multipart(zmq.NOBLOCK))
 
     def _take_back(self, why: int, frames: list[bytes]) -> None:
         """Deal with a message of which the destination was taken off and found wanting."""
@@ -164,11 +167,8 @@ class Forwarder:
             self._statistics.overflowed += 1
         else:
             self._statistics.unroutable += 1
-        try:
-            refusal = refuse(frames, self._identity)
-        except MalformedMessage as error:
-            self._statistics.malformed += 1
-            self._log.warning("malformed", "dropped a message: %s, and %s", _REFUSED[why], error)
+        refusal = self._parse(why, frames)
+        if refusal is None:
             return
         self._log.warning(
             ("refused", why),
@@ -183,6 +183,17 @@ class Forwarder:
             self._statistics.nacks_lost += 1
         else:
             self._statistics.nacks += 1
+
+    def _parse(self, why: int, frames: list[bytes]) -> Refusal | None:
+        """What to tell the sender; None if there is no telling who that is."""
+        try:
+            return refuse(frames, self._identity)
+        except MalformedMessage as error:
+            problem = str(error)
+        # Not within the except block, where oslo.log would append the error a second time.
+        self._statistics.malformed += 1
+        self._log.warning("malformed", "dropped a message: %s, and %s", _REFUSED[why], problem)
+        return None
 
     def _obey(self, command: _Command) -> None:
         if command is _Command.STOP:
