@@ -37,13 +37,20 @@ def tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
-def stop_process(process: subprocess.Popen[bytes], timeout: float = _STOP_TIMEOUT) -> None:
-    """Wait for the end of `process` and all of its group; by force after `timeout` seconds."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
+def stop_process(process: subprocess.Popen[bytes], timeout: float = _STOP_TIMEOUT) -> bool:
+    """Wait for the end of `process` and all of its group; by force after `timeout` seconds.
+
+    Returns whether it ended by itself.
+    """
+    ended = True
+    try:
         process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        ended = False
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    return ended
 
 
 @contextlib.contextmanager
@@ -110,8 +117,14 @@ class Worker:
         if kind is not None:
             self._process.kill()  # it may be in the midst of a long measurement
         self._stdin.close()
-        stop_process(self._process)
+        ended = stop_process(self._process)
         self._stdout.close()
+        if kind is None and (not ended or self._process.returncode):
+            raise self._failure(
+                f"ended with {self._process.returncode}"
+                if ended
+                else f"did not end within {_STOP_TIMEOUT:.0f} s of being told to"
+            )
 
     def ready(self) -> Ready:
         """Wait until it can be used."""
