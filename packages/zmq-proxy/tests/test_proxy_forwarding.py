@@ -113,8 +113,8 @@ def test_a_receiver_that_does_not_read_holds_up_nobody_else_and_loses_nothing_si
     client.send(server.name, call(count, b"urgent"))
     assert server.receive()[1].body == b"urgent"
 
-    refused = set()
-    accepted = set()
+    refused: set[bytes] = set()
+    accepted: set[bytes] = set()
     while len(refused) + len(accepted) < count:
         if client.dealer.poll(100):
             sender, nack = client.receive()
