@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from zmq_core import Node, NodeOptions
@@ -163,6 +165,12 @@ class ChildNode:
     def signal(self, number: int) -> None:
         """Send a signal to the child."""
         self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Stop the child, as an operator's SIGSTOP does, and wait until it stands."""
+        self.signal(signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
 
     def end(self) -> None:
         """End the child if it still lives, and free its pipes."""

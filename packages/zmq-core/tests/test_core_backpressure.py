@@ -132,7 +132,7 @@ def test_death_of_a_sender_that_waits_for_room_leaves_the_receiver_alive(
     server = make_node(recv_hwm=5, **options)
     got: list[Incoming] = []
     listening = server.listen(KEY, got.append, backlog=2)
-    for _ in range(3):
+    for _ in range(2):
         run_python(
             """
 import os, sys, time

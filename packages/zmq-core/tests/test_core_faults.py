@@ -108,7 +108,7 @@ def test_stopped_peer_is_lost_within_the_heartbeat_and_used_again_when_it_goes_o
     child = child_node()
     client = make_node(heartbeat_interval=0.2, heartbeat_timeout=0.6)
     client.request(child.endpoint, KEY, b"x", timeout=10)
-    child.signal(signal.SIGSTOP)
+    child.stop()
     try:
         with within(3), pytest.raises(PeerLost):
             client.request(child.endpoint, KEY, b"x", timeout=60)

@@ -245,7 +245,7 @@ def test_interrupted_wait_leaves_the_link_usable(
         signal.signal(signal.SIGALRM, before)
     assert client._links[endpoint] is link
     assert not link._read_by_caller
-    assert not link._pending
+    assert not link._outstanding
 
 
 def test_lone_caller_costs_no_descriptor_per_request(
