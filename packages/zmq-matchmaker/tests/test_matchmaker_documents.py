@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What README.md and docs/matchmaker.md show is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from zmq_matchmaker import Characteristics, Key, Matchmaker, MatchmakerURL, Role, load
+from zmq_matchmaker.backends._table_file import read_table
+from zmq_matchmaker.backends.dummy import DummyMatchmaker
+from zmq_matchmaker.backends.folder import FolderMatchmaker
+from zmq_matchmaker.backends.redis import SETTINGS, RedisMatchmaker
+from zmq_matchmaker.backends.table import TableMatchmaker
+
+PACKAGE = Path(__file__).parent.parent
+README = (PACKAGE / "README.md").read_text(encoding="utf-8")
+PAGE = (PACKAGE.parent.parent / "docs" / "matchmaker.md").read_text(encoding="utf-8")
+BACKENDS: dict[str, type[Matchmaker]] = {
+    "dummy": DummyMatchmaker,
+    "file (table)": TableMatchmaker,
+    "file (folder)": FolderMatchmaker,
+    "redis": RedisMatchmaker,
+}
+
+
+def run(*arguments: str, **environment: str) -> str:
+    """The output of a Python process that finds what this one finds."""
+    path = os.pathsep.join([environment.pop("PYTHONPATH", ""), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env={**os.environ, **environment, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_example_of_the_readme_runs_as_it_stands() -> None:
+    [example] = blocks(README, "python")
+    assert len([line for line in example.splitlines() if line]) <= 10
+    assert run("-c", example) == "host1 listens on tcp://10.0.0.1:49153\n"
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (PACKAGE / target).is_file(), target
+
+
+def test_table_of_characteristics_is_that_of_the_classes() -> None:
+    expected = [["", *BACKENDS], ["---"] * (len(BACKENDS) + 1)]
+    for field in fields(Characteristics):
+        values = (getattr(backend.characteristics, field.name) for backend in BACKENDS.values())
+        name = field.name.replace("_", " ")
+        expected.append([name, *("yes" if value else "no" for value in values)])
+    section = PAGE.partition("## What the backends can do\n")[2].partition("\n## ")[0]
+    assert list(rows(section)) == expected
+
+
+def test_settings_of_redis_are_those_that_it_takes() -> None:
+    section = PAGE.partition("Settings of `redis`:\n")[2].partition("\nThe other backends")[0]
+    named = re.findall(r"`(\w+)`", "".join(row[0] for row in rows(section)))
+    assert sorted(named) == sorted(SETTINGS)
+
+
+def test_roles_and_name_in_redis_are_those_of_the_code() -> None:
+    for role in Role:
+        assert f"| `{role}` |" in PAGE
+    matchmaker = load(MatchmakerURL.parse("redis://127.0.0.1/prod"))
+    assert isinstance(matchmaker, RedisMatchmaker)
+    key = Key(Role.LISTENER, "cinder", "cinder-volume", "host@lvm")
+    assert f"    {matchmaker._name(key)}\n" in PAGE
+    matchmaker.close()
+
+
+def test_table_of_the_page_is_one(tmp_path: Path) -> None:
+    table = tmp_path / "table.toml"
+    table.write_text(blocks(PAGE, "toml")[0])
+    found = read_table(table)
+    assert len(found[Key(Role.LISTENER, "openstack", "conductor")]) == 2
+    alone, directed = (
+        found[Key(Role.LISTENER, "cinder", "cinder-volume", server)] for server in ("", "host@lvm")
+    )
+    assert alone == directed
+    assert alone[0].endpoint == "tcp://10.0.0.3:49153"
+
+
+def test_backend_of_the_page_is_found_by_its_entry_point_and_keeps_the_contract(
+    tmp_path: Path,
+) -> None:
+    entry_point = blocks(PAGE, "toml")[1].splitlines()[1].replace('"', "")
+    backend, test = blocks(PAGE, "python")
+    (tmp_path / "sqlite_matchmaker.py").write_text(backend)
+    (tmp_path / "test_sqlite.py").write_text(test)
+    metadata = tmp_path / "sqlite_matchmaker-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: sqlite-matchmaker\nVersion: 1\n"
+    )
+    (metadata / "entry_points.txt").write_text(f"[oslo.messaging.zmq.matchmaker]\n{entry_point}\n")
+    output = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
+        str(tmp_path / "test_sqlite.py"),
+        PYTHONPATH=str(tmp_path),
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    passed = re.search(r"(\d+) passed", output)
+    assert passed is not None
+    assert int(passed[1]) > 20
+    assert "skipped" not in output
+    assert "failed" not in output
+
+
+@pytest.mark.parametrize("url", re.findall(r"^\| `(\w+://[^`]*)` \|", README, re.MULTILINE))
+def test_urls_of_the_readme_can_be_loaded(url: str, tmp_path: Path) -> None:
+    if url.endswith(".toml"):
+        table = tmp_path / "my-table.toml"
+        table.write_text(blocks(PAGE, "toml")[0])
+        url = f"file://{table}"
+    load(MatchmakerURL.parse(url)).close()
