@@ -39,13 +39,13 @@ def conftest(source="conftest.py"):
     python_test_utils(name="conftest", sources=[source], skip_mypy=True)
 
 
-def distribution(name, entry_points=None, loads=()):
+def distribution(name, entry_points=None, loads=(), documents=()):
     """One of packages/*: its import package, its tests, and its wheel and sdist.
 
     ``entry_points`` are those of the namespaces above, once more: Pants reads them from here,
     pip from pyproject.toml, and tests/test_packaging.py fails where the two differ. ``loads``
     are the namespaces whose entry points its tests see, as if all that offer them were
-    installed.
+    installed; ``documents`` the pages of docs/ that they check.
     """
     module = name.replace("-", "_")
 
@@ -70,7 +70,7 @@ def distribution(name, entry_points=None, loads=()):
     python_tests(
         name="tests",
         sources=["tests/**/test_*.py"],
-        dependencies=[":lib", ":metadata"],
+        dependencies=[":lib", ":metadata", *("docs/" + page + ":docs" for page in documents)],
         stevedore_namespaces=loads or None,
     )
 
