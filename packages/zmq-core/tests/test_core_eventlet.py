@@ -186,25 +186,28 @@ def test_green_thread_that_is_killed_while_it_waits_leaves_the_link_usable(
         """
 answered = 0
 for _ in range(20):
-    waiting = eventlet.spawn(node.request, endpoint, KEY, b"silence", timeout=30)
+    waiting = eventlet.spawn(node.request, endpoint, KEY, b"after 0.3", timeout=30)
     eventlet.sleep(0.005)
     waiting.kill()
     try:
         with eventlet.Timeout(0.01):
-            node.request(endpoint, KEY, b"silence", timeout=30)
+            node.request(endpoint, KEY, b"after 0.3", timeout=30)
     except eventlet.Timeout:
         pass
     answered += node.request(endpoint, KEY, b"x", timeout=10).body == b"x"
-pending = [link._outstanding for link in node._links.values()]
+end = time.monotonic() + 20
+while node.statistics.late_replies < 40 and time.monotonic() < end:
+    eventlet.sleep(0.01)
+links = len(node._links)
 node.close()
 done = True
 ticker.wait()
-tell(answered=answered, pending=len(pending[0]), links=len(pending))
+tell(answered=answered, late=node.statistics.late_replies, links=links)
 """,
         child_node().endpoint,
     )
     assert facts["answered"] == 20
-    assert (facts["links"], facts["pending"]) == (1, 0)
+    assert (facts["links"], facts["late"]) == (1, 40)
 
 
 def test_stopped_peer_does_not_stop_the_hub(

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listening side of a node: one ROUTER for all its topics.
 
-Messages are read by the I/O thread in bounded batches, answers are sent by
-whichever thread has them, both under one lock.  When a listener's queue is
+Messages are read by the I/O thread in bounded batches; answers are sent by
+whichever thread has them or holds the socket's lock (`Outbox`).  When a listener's queue is
 full the message that did not fit is kept and nothing more is read until there
 is room: the high-water marks and TCP carry that back to the senders.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import os
-import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,72 +20,32 @@ from typing import Final
 import zmq
 
 from zmq_core._address import BindAddress
+from zmq_core._binding import bind_in_range
 from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
-from zmq_core._errors import (
-    ConfigurationError,
-    MalformedMessage,
-    NackCode,
-    PortsRangeExceeded,
-)
+from zmq_core._errors import MalformedMessage, NackCode
 from zmq_core._inbox import Directory
 from zmq_core._incoming import Incoming
 from zmq_core._options import NodeOptions, check_size
+from zmq_core._outbox import GONE, Outbox
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._sockets import (
     POLLIN,
-    Socket,
     SocketFactory,
     events_of,
     receive_whole,
-    send_whole,
 )
 from zmq_core._statistics import Statistics
 
-__all__ = ["Frontend", "bind_in_range"]
+__all__ = ["Frontend"]
 
 LOG = logging.getLogger(__name__)
 
 _READ_BATCH: Final = 100
-_ANSWER_RETRY: Final = 0.005
-_ANSWER_RETRY_MOST: Final = 0.1
 _HELD_MOST: Final = 1000
-_FULL: Final = "it does not read its answers"
-_GONE: Final = "it has gone"
 _ACCEPTED: Final = frozenset(
     {MessageType.CALL, MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY}
 )
-
-
-def bind_in_range(socket: Socket, address: BindAddress, options: NodeOptions) -> int:
-    """Bind `socket` to a free port of the configured range and return the port.
-
-    Ports are tried from a random one on, so that processes which start together
-    do not contend for the same.
-
-    :raises PortsRangeExceeded: every port that was tried is in use.
-    :raises ConfigurationError: the address cannot be bound at all.
-    """
-    size = options.max_port - options.min_port
-    start = random.randrange(size)
-    tried = min(size, options.bind_retries)
-    for offset in range(tried):
-        port = options.min_port + (start + offset) % size
-        try:
-            socket.bind(address.endpoint(port))
-        except zmq.ZMQError as error:
-            if error.errno == errno.EADDRINUSE:
-                continue
-            raise ConfigurationError(
-                "bind_address", f"cannot bind {address.endpoint(port)}: {error.strerror}"
-            ) from error
-        return port
-    raise PortsRangeExceeded(
-        "min_port",
-        f"ports range exceeded: {tried} of the {size} ports from {options.min_port} up to, not "
-        f"including, {options.max_port} were tried on {address.host!r} and all are in use; "
-        "widen the range or stop what holds it",
-    )
 
 
 class Frontend:
@@ -108,7 +65,6 @@ class Frontend:
         self._directory = directory
         self._statistics = statistics
         self._log = RateLimitedLog(LOG)
-        self._lock = threading.Lock()
         self._held: deque[Callable[[], bool]] = deque()
         self._scheduled = False
         self._paused = False
@@ -123,6 +79,7 @@ class Frontend:
         # Peers that wait for a sign of life; what is read only to learn of more is bounded.
         self._heard: dict[bytes, None] = {}
         self._ticking = False
+        self._outbox = Outbox(self._socket, reactor, statistics, self._log, self._input_waits)
         self._fd = int(self._socket.get(zmq.FD))
         reactor.watch(self._fd, self._on_readable)
         self.resume()
@@ -148,7 +105,7 @@ class Frontend:
     def _read_batch(self) -> bool:
         """Take a bounded number of messages; true if there may be more."""
         batch: list[list[bytes]] = []
-        with self._lock:
+        with self._outbox.lock:
             more = events_of(self._socket) & POLLIN
             while more and len(batch) < _READ_BATCH:
                 batch.append(receive_whole(self._socket))
@@ -172,7 +129,9 @@ class Frontend:
         if self._held:
             self._learn_of_others()
         sign = encode(Envelope(type=MessageType.HEARTBEAT, id=bytes(ID_SIZE)))
-        gone = [peer for peer in self._heard if self._try_answer([peer, *sign]) == _GONE]
+        with self._outbox.lock:
+            gone = [peer for peer in self._heard if self._outbox.send_now(peer, sign) == GONE]
+            self._outbox.look()
         if self._held:
             for peer in gone:
                 del self._heard[peer]
@@ -190,7 +149,7 @@ class Frontend:
         """
         seen: set[bytes] = set()
         while len(self._held) < _HELD_MOST:
-            with self._lock:
+            with self._outbox.lock:
                 if not events_of(self._socket) & POLLIN:
                     return
                 frames = receive_whole(self._socket)
@@ -276,50 +235,21 @@ class Frontend:
     # -- answering, on any thread ----------------------------------------------------
 
     def answer(self, peer: bytes, envelope: Envelope, *, patience: float = 0.0) -> bool:
-        """Send `envelope` to `peer`, trying for `patience` seconds while its queue is full.
+        """Send `envelope` to `peer`, trying again for `patience` s while its queue is full.
 
-        Returns false, counted and logged, if the peer has gone or takes nothing.
-        On the I/O thread it does not wait: one peer would hold up all others.
+        Does not block.  Returns false if it is known by now that the peer does not
+        get it; what cannot be sent is counted and logged.
 
         :raises MessageTooLarge: the peer would cut the connection for it.
         """
         check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
-        frames = [peer, *encode(envelope)]
-        deadline = time.monotonic() + (0.0 if self._reactor.is_current else patience)
-        delay = _ANSWER_RETRY
-        while True:
-            problem = self._try_answer(frames)
-            if not problem:
-                return True
-            if problem != _FULL or time.monotonic() + delay > deadline:
-                break
-            time.sleep(delay)
-            delay = min(delay * 2, _ANSWER_RETRY_MOST)
-        self._statistics.replies_dropped += 1
-        self._log.warning(
-            ("answer", peer), "dropped a %s to %r: %s", envelope.type.name, peer, problem
-        )
-        return False
+        return self._outbox.put(peer, envelope, patience)
 
-    def _try_answer(self, frames: list[bytes]) -> str:
-        """Send now; returns what was in the way, or nothing."""
-        problem = ""
-        with self._lock:
-            if self._closed:
-                return "this node is closed"
-            try:
-                if not send_whole(self._socket, frames):
-                    problem = _FULL
-            except zmq.ZMQError as error:
-                if error.errno != errno.EHOSTUNREACH:
-                    raise
-                problem = _GONE
-            more = events_of(self._socket) & POLLIN
-        if more and not self._paused:
+    def _input_waits(self) -> None:
+        if not self._paused:
             self.resume()
-        return problem
 
     def close(self) -> None:
         """Refuse what has come in but belongs to nobody any more, then close.
@@ -332,7 +262,7 @@ class Frontend:
             while self._deliver_held() and self._read_batch() and time.monotonic() < deadline:
                 continue
         finally:
-            with self._lock:
-                self._closed = True
+            with self._outbox.lock:
+                self._closed = self._outbox.closed = True
                 self._reactor.unwatch(self._fd)
                 self._socket.close(int(max(0.0, deadline - time.monotonic()) * 1000))

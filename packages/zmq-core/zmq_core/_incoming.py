@@ -67,10 +67,12 @@ class Incoming:
         failed: bool = False,
         patience: float = 5.0,
     ) -> bool:
-        """Answer a CALL, blocking up to `patience` seconds while the peer does not read.
+        """Answer a CALL; tried again for `patience` seconds while the peer does not read.
 
-        Returns false, after a rate-limited warning, if the peer has gone or
-        takes nothing.  The caller's thread sends; there is no hand-over.
+        Does not block.  Returns false if it is known by now that the peer has gone;
+        an answer that cannot be sent is counted, and logged with a rate limit.
+
+        :raises MessageTooLarge: `body` exceeds `max_message_size`.
         """
         return self._frontend.answer(
             self.peer,

@@ -14,13 +14,14 @@ the descriptor alone.
 
 Locking: every call to the DEALER is made under `_lock`; whoever has made one
 looks at ZMQ_EVENTS before letting go, since the call may have consumed the
-edge that would have woken the reader.
+edge that would have woken the reader, and leaves what there is to the reader.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -29,16 +30,10 @@ from typing import Final
 import zmq
 
 from zmq_core._address import Endpoint
-from zmq_core._envelope import Envelope, MessageType, decode
-from zmq_core._errors import (
-    MalformedMessage,
-    PeerLost,
-    PeerUnreachable,
-    QueueFull,
-    Refused,
-    SocketLimitReached,
-)
+from zmq_core._envelope import Envelope
+from zmq_core._errors import PeerLost, PeerUnreachable, QueueFull, SocketLimitReached
 from zmq_core._linkcontext import LinkContext
+from zmq_core._outstanding import Answered, Outstanding
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._reactor import Timer
 from zmq_core._sockets import (
@@ -71,7 +66,8 @@ class Link:
         self._lock = threading.Lock()
         self._state = _State.CONNECTING
         self._reason = "closed"
-        self._pending: dict[bytes, PendingRequest] = {}
+        self._outstanding = Outstanding(endpoint, context.statistics, context.log, self._take_back)
+        self._scheduled = False
         self._blocked: list[threading.Lock] = []
         self._read_by_caller = False
         self._addresses: list[Endpoint] = []
@@ -140,8 +136,7 @@ class Link:
             was_ready = self._state is _State.READY
             self._state = _State.CLOSED
             self._reason = reason
-            pending, self._pending = self._pending, {}
-            for request in pending.values():
+            for request in self._outstanding.clear():
                 request.complete(
                     PeerLost(self.endpoint, reason)
                     if was_ready
@@ -184,13 +179,14 @@ class Link:
                 socket = self._socket
                 if socket is not None and self._may_send() and send_whole(socket, frames):
                     reads = request is not None and self._expect(*request)
-                    self._look(socket)
+                    if self._blocked or events_of(socket) & POLLIN:
+                        self._schedule()
                     return reads
                 gate = threading.Lock()
                 gate.acquire()
                 self._blocked.append(gate)
                 if socket is not None:
-                    self._look(socket)
+                    self._schedule()
             self._wait_at(gate, deadline)
 
     def _may_send(self) -> bool:
@@ -210,12 +206,13 @@ class Link:
             raise QueueFull(self.endpoint, "its queue was still full at the deadline")
 
     def _expect(self, message_id: bytes, pending: PendingRequest) -> bool:
-        alone = not self._pending and not self._read_by_caller
-        self._pending[message_id] = pending
+        alone = not self._outstanding and not self._read_by_caller
+        self._outstanding.add(message_id, pending)
         if alone:
             pending.waker = self._context.wakers.take()
         if pending.waker is None:
             return False
+        pending.reader = threading.get_ident()
         self._read_by_caller = True
         self._context.reactor.mute(self._fd)
         return True
@@ -226,7 +223,7 @@ class Link:
         if waker is None and pending.outcome is not None:
             return
         with self._lock:
-            self._pending.pop(message_id, None)
+            self._outstanding.forget(message_id)
             if waker is not None:
                 pending.waker = None
                 self._read_by_caller = False
@@ -257,58 +254,49 @@ class Link:
         finally:
             waker.unwatch(self._fd)
 
+    def _schedule(self) -> None:
+        """Have the I/O thread look, although the descriptor may say nothing new."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._context.reactor.call_soon(self._on_readable)
+
     def _on_readable(self) -> None:
+        self._scheduled = False
+        self._take_input(_READ_BATCH)
+
+    def _take_input(self, most: int) -> None:
+        """Take input, and notice whether there is room for output."""
+        answered: list[Answered] = []
         with self._lock:
             if self._socket is not None:
-                self._look(self._socket)
+                answered = self._look(self._socket, most)
+        # Not under the lock, where the threads that wake would stop at once.
+        for pending, outcome in answered:
+            pending.complete(outcome)
 
-    def _look(self, socket: Socket) -> None:
-        """Take input and notice whether there is room for output.  Under the lock."""
+    def _look(self, socket: Socket, most: int) -> list[Answered]:
+        """Take up to `most` messages; whom they complete.  Under the lock."""
+        answered: list[Answered] = []
         events = events_of(socket)
         taken = 0
-        while events & POLLIN and taken < _READ_BATCH:
-            self._take(receive_whole(socket))
+        while events & POLLIN and taken < most:
+            outcome = self._outstanding.take(receive_whole(socket))
+            if outcome is not None:
+                answered.append(outcome)
             events = events_of(socket)
             taken += 1
         if events & POLLIN:
             # Others' turn: a thousand answers at once must not stop eventlet's hub.
-            self._context.reactor.call_soon(self._on_readable)
+            self._schedule()
         if self._blocked and events & POLLOUT and self._may_send():
             self._wake_blocked()
+        return answered
 
-    def _take(self, frames: list[bytes]) -> None:
-        try:
-            envelope = decode(frames)
-        except MalformedMessage as error:
-            self._context.statistics.malformed += 1
-            self._context.log.warning(
-                ("malformed", self.endpoint), "refused a message from %s: %s", self.endpoint, error
-            )
-            return
-        if envelope.type is MessageType.HEARTBEAT:
-            pending = self._pending.get(envelope.id)
-            if pending is not None:
-                pending.sign_of_life()
-            return
-        pending = self._pending.pop(envelope.id, None)
-        if envelope.type is MessageType.NACK:
-            self._take_nack(envelope, pending)
-        elif pending is not None:
-            pending.complete(envelope)
-        else:
-            self._context.statistics.late_replies += 1
-
-    def _take_nack(self, nack: Envelope, pending: PendingRequest | None) -> None:
-        self._context.statistics.nacks_received += 1
-        if pending is not None:
-            pending.complete(Refused(self.endpoint, nack.nack_code))
-            return
-        message = nack.returned()
-        if message is not None:
-            # Not here, under the lock: the application may well send it on over this link.
-            self._context.reactor.call_soon(
-                functools.partial(self._context.returned, self.endpoint, message)
-            )
+    def _take_back(self, message: Envelope) -> None:
+        # Not here, under the lock: the application may well send it on over this link.
+        self._context.reactor.call_soon(
+            functools.partial(self._context.returned, self.endpoint, message)
+        )
 
     # -- the connection itself -------------------------------------------------------
 
@@ -352,9 +340,7 @@ class Link:
                 self._wake_blocked()
 
     def _lost(self) -> None:
-        with self._lock:  # what came in before the end still counts
-            while self._socket is not None and events_of(self._socket) & POLLIN:
-                self._take(receive_whole(self._socket))
+        self._take_input(sys.maxsize)  # what came in before the end still counts
         if self._state is _State.READY:
             self.close("the peer closed the connection, died or fell silent")
         self.close("the peer ended the handshake; it may not be a node of this protocol")

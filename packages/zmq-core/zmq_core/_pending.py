@@ -49,20 +49,23 @@ class PendingRequest:
     on a lock, or, if it reads the connection itself, on `waker`.
     """
 
-    __slots__ = ("_lock", "outcome", "patience", "waker")
+    __slots__ = ("_lock", "outcome", "patience", "reader", "waker")
 
     def __init__(self, patience: Patience) -> None:
         self.patience = patience
         self.outcome: Envelope | CoreError | None = None
         self.waker: Waker | None = None
+        self.reader = 0
+        """The thread that reads the connection itself."""
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def complete(self, outcome: Envelope | CoreError) -> None:
-        """Set the outcome and wake the waiting thread."""
+        """Set the outcome and wake the waiting thread, unless it is the one that does this."""
         self.outcome = outcome
         if self.waker is not None:
-            self.waker.wake()
+            if self.reader != threading.get_ident():
+                self.waker.wake()
         else:
             self._lock.release()
 

@@ -85,9 +85,11 @@ class Waker:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = native_select().poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._woken = False
 
     def wake(self) -> None:
         """End the wait, now or when it comes.  Any thread may call this."""
+        self._woken = True
         os.eventfd_write(self._fd, 1)
 
     def watch(self, fd: int) -> None:
@@ -97,7 +99,8 @@ class Waker:
     def unwatch(self, fd: int) -> None:
         """Forget `fd` and any wake-up that nobody waited for."""
         self._poll.unregister(fd)
-        self._clear()
+        if self._woken:
+            self._clear()
 
     def wait(self, seconds: float | None) -> None:
         """Wait until woken, until the watched descriptor is readable, or for `seconds`.
@@ -116,6 +119,7 @@ class Waker:
         os.close(self._fd)
 
     def _clear(self) -> None:
+        self._woken = False
         try:
             os.eventfd_read(self._fd)
         except BlockingIOError:
