@@ -99,6 +99,8 @@ class RedisServer:
         )
 
     def __enter__(self) -> Self:
+        if self._temporary is not None:
+            raise RuntimeError("this RedisServer is in use")
         self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
         try:
             for attempt in range(1, _PORT_TRIES + 1):

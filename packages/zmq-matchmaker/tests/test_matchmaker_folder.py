@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that many processes share, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from zmq_matchmaker import Key, Matchmaker, MatchmakerURL, Record, Role, Unavailable, load
+
+KEY = Key(Role.LISTENER, "openstack", "conductor")
+RECORD = Record(endpoint="tcp://127.0.0.1:49153")
+
+CHILD = """
+import sys
+from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
+matchmaker = load(MatchmakerURL.parse(sys.argv[1]))
+key = Key(Role.LISTENER, "openstack", "conductor")
+entries = [(key, Record(endpoint=f"tcp://127.0.0.1:{port}")) for port in map(int, sys.argv[2:])]
+matchmaker.register(entries, None)
+print("registered", flush=True)
+while sys.stdin.readline() == "again\\n":
+    for _ in range(200):
+        matchmaker.unregister(entries)
+        matchmaker.register(entries, 60)
+    print("done", flush=True)
+"""
+
+
+class Child:
+    """A process that registers, and waits."""
+
+    def __init__(self, url: str, *ports: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, url, *map(str, ports)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.hears("registered")
+
+    def hears(self, text: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{text}\n"
+
+    def say(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/registry/"
+
+
+@pytest.fixture
+def matchmaker(url: str) -> Matchmaker:
+    return load(MatchmakerURL.parse(url))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change the one record there is, as a process elsewhere would have written it."""
+    [path] = files(folder)
+    content = msgspec.json.decode(path.read_bytes())
+    process = changes.pop("process", {})
+    assert isinstance(process, dict)
+    content["process"].update(process)
+    content.update(changes)
+    path.write_bytes(msgspec.json.encode(content))
+
+
+def test_the_folder_is_made_for_its_user_alone(matchmaker: Matchmaker, tmp_path: Path) -> None:
+    assert matchmaker.lookup([KEY]) == [()]
+    assert not (tmp_path / "registry").exists()
+    matchmaker.register([(KEY, RECORD)], 60)
+    assert (tmp_path / "registry").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_path_without_suffix_is_a_folder_too(tmp_path: Path) -> None:
+    matchmaker = load(MatchmakerURL.parse(f"file://{tmp_path}/registry"))
+    matchmaker.register([(KEY, RECORD)], 60)
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
+
+
+def test_a_folder_that_looks_like_a_table_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "registry.json").mkdir()
+    matchmaker = load(MatchmakerURL.parse(f"file://{tmp_path}/registry.json"))
+    matchmaker.register([(KEY, RECORD)], 60)
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
+
+
+def test_records_of_a_killed_process_are_collected_and_others_stay(
+    matchmaker: Matchmaker, url: str, tmp_path: Path
+) -> None:
+    doomed, other = Child(url, 1, 2), Child(url, 3)
+    try:
+        assert len(matchmaker.lookup([KEY])[0]) == 3
+        doomed.kill()
+        assert matchmaker.lookup([KEY]) == [(Record(endpoint="tcp://127.0.0.1:3"),)]
+        assert len(files(tmp_path)) == 1
+    finally:
+        doomed.kill()
+        other.kill()
+
+
+def test_a_record_is_not_taken_for_that_of_a_later_process_of_the_same_number(
+    matchmaker: Matchmaker, tmp_path: Path
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    rewrite(tmp_path, process={"started": 1})
+    assert matchmaker.lookup([KEY]) == [()]
+
+
+def test_a_record_from_before_the_host_was_restarted_is_collected(
+    matchmaker: Matchmaker, tmp_path: Path
+) -> None:
+    matchmaker.register([(KEY, RECORD)], None)
+    rewrite(tmp_path, process={"boot": "another"})
+    assert matchmaker.lookup([KEY]) == [()]
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("elsewhere", [{"namespace": "pid:[1]"}, {"boot": "b", "host": "h"}])
+def test_a_process_of_another_container_or_host_is_trusted_until_its_record_expires(
+    matchmaker: Matchmaker, tmp_path: Path, elsewhere: dict[str, str]
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    rewrite(tmp_path, process={"pid": 2**22 + 1, **elsewhere})
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
+    rewrite(tmp_path, until=time.time() - 1, until_uptime=0.0)
+    assert matchmaker.lookup([KEY]) == [()]
+
+
+def test_a_clock_that_jumps_expires_nothing(matchmaker: Matchmaker, tmp_path: Path) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    rewrite(tmp_path, until=time.time() - 3600)
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
+
+
+def test_garbage_is_ignored_with_one_warning(
+    matchmaker: Matchmaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    [path] = files(tmp_path)
+    good = path.read_bytes()
+    for number, garbage in enumerate((b"", b"\xff\x00", good[:-5], b"{}")):
+        (path.parent / f"garbage{number}.record").write_bytes(garbage)
+    (path.parent / "README").write_text("not ours")
+    for _ in range(20):
+        assert matchmaker.lookup([KEY]) == [(RECORD,)]
+    assert len(caplog.records) == 4
+
+
+def test_what_a_writer_left_that_was_killed_is_collected(
+    matchmaker: Matchmaker, tmp_path: Path
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    [path] = files(tmp_path)
+    old, young = path.with_suffix(".1-0.draft"), path.with_suffix(".2-0.draft")
+    for draft in (old, young):
+        draft.write_bytes(b"{")
+    os.utime(old, (time.time() - 3600,) * 2)
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_readers_see_a_record_whole_while_others_write_and_remove_theirs(
+    matchmaker: Matchmaker, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    children = [Child(url, 1), Child(url, 2)]
+    try:
+        for child in children:
+            child.say("again")
+        for _ in range(300):
+            found = matchmaker.lookup([KEY])[0]
+            assert RECORD in found
+            assert {record.endpoint for record in found} <= {
+                RECORD.endpoint,
+                "tcp://127.0.0.1:1",
+                "tcp://127.0.0.1:2",
+            }
+        for child in children:
+            child.hears("done")
+        assert len(matchmaker.lookup([KEY])[0]) == 3
+    finally:
+        for child in children:
+            child.kill()
+    assert caplog.records == []
+
+
+def test_folders_of_keys_that_nobody_listens_on_are_removed_in_the_midst_of_writing(
+    matchmaker: Matchmaker, url: str
+) -> None:
+    children = [Child(url, 1), Child(url, 2)]  # each removes the folder that the other writes to
+    try:
+        for child in children:
+            child.say("again")
+        for child in children:
+            child.hears("done")
+        assert len(matchmaker.lookup([KEY])[0]) == 2
+    finally:
+        for child in children:
+            child.kill()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    matchmaker = load(MatchmakerURL.parse(f"file://{tmp_path}/file/registry/"))
+    with pytest.raises(Unavailable, match=f"{tmp_path}/file/registry.*cannot be used: Not a"):
+        matchmaker.register([(KEY, RECORD)], 60)
+
+
+def test_expired_records_are_removed_by_those_who_look(
+    matchmaker: Matchmaker, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 0.05)
+    until(lambda: matchmaker.lookup([KEY]) == [()], "expired")
+    assert files(tmp_path) == []

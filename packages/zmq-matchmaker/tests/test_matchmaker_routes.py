@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is believed of who listens where; the clock is a number."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zmq_matchmaker import Key, Record, Role
+from zmq_matchmaker._routes import Route, RouteTable
+
+KEY, OTHER = Key(Role.LISTENER, "x", "topic"), Key(Role.LISTENER, "x", "other")
+A, B, C = (Record(endpoint=f"tcp://h:{port}") for port in (1, 2, 3))
+
+
+def table(*records: Record, grace: float = 0.0) -> RouteTable:
+    routes = RouteTable(first_pause=1.0, longest_pause=30.0, grace=grace)
+    routes.update(KEY, records, 0)
+    return routes
+
+
+def route(routes: RouteTable, key: Key = KEY) -> Route:
+    found = routes.get(key)
+    assert found is not None
+    return found
+
+
+def usable(routes: RouteTable, now: float) -> tuple[Record, ...]:
+    routes.fresh(route(routes), now)
+    return route(routes).usable
+
+
+def test_a_route_with_records_is_ready_and_one_without_is_not() -> None:
+    assert route(table(A)).ready
+    assert not route(table()).ready
+
+
+def test_that_nobody_listens_is_believed_for_a_second() -> None:
+    routes = table()
+    assert routes.fresh(route(routes), 0.9)
+    assert not routes.fresh(route(routes), 1.0)
+
+
+def test_one_that_did_not_answer_is_left_alone_for_a_second() -> None:
+    routes = table(A, B)
+    routes.nack(KEY, A, 0, gone=False)
+    assert usable(routes, 0.9) == (B,)
+    assert usable(routes, 1.0) == (A, B)
+    assert route(routes).ready
+
+
+def test_the_time_doubles_up_to_its_limit() -> None:
+    routes = table(A, B)
+    now, pauses = 0.0, []
+    for _ in range(7):
+        routes.nack(KEY, A, now, gone=False)
+        returns = route(routes).next_return
+        assert returns is not None
+        pauses.append(returns - now)
+        now = returns
+        routes.fresh(route(routes), now)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_an_answer_brings_it_back_at_once_and_the_time_begins_anew() -> None:
+    routes = table(A, B)
+    routes.nack(KEY, A, 0, gone=False)
+    routes.ack(KEY, A, 0.1)
+    assert route(routes).usable == (A, B)
+    routes.nack(KEY, A, 0.2, gone=False)
+    assert route(routes).next_return == 1.2
+
+
+def test_one_failure_that_many_threads_meet_counts_once() -> None:
+    routes = table(A, B)
+    for _ in range(10):
+        routes.nack(KEY, A, 0, gone=False)
+    assert route(routes).next_return == 1.0
+
+
+def test_when_none_answers_all_are_worth_a_try() -> None:
+    routes = table(A, B)
+    routes.nack(KEY, A, 0, gone=False)
+    routes.nack(KEY, B, 0, gone=False)
+    assert route(routes).usable == (A, B)
+
+
+def test_one_that_said_it_is_gone_is_not_tried_even_then() -> None:
+    routes = table(A, B)
+    routes.nack(KEY, A, 0, gone=True)
+    routes.nack(KEY, B, 0, gone=False)
+    assert route(routes).usable == (B,)
+    routes.nack(KEY, B, 0, gone=True)
+    assert route(routes).usable == ()
+
+
+def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
+    routes = table(A)
+    routes.nack(KEY, A, 0, gone=True)
+    routes.update(KEY, [A], 0.5)
+    assert route(routes).usable == ()
+    assert usable(routes, 1.0) == (A,)
+
+
+def test_a_process_that_registers_anew_is_used_at_once() -> None:
+    routes = table(A)
+    routes.nack(KEY, A, 0, gone=True)
+    routes.update(KEY, [A, B], 0.1)
+    assert route(routes).usable == (B,)
+
+
+def test_own_listeners_are_seen_before_the_source_tells() -> None:
+    routes = table(A)
+    routes.add(KEY, B, 0)
+    assert route(routes).usable == (A, B)
+    routes.remove(KEY, B, 0)
+    assert route(routes).usable == (A,)
+
+
+def test_an_own_listener_does_not_pass_for_the_only_one() -> None:
+    routes = table(A)
+    routes.add(OTHER, B, 0)
+    assert routes.get(OTHER) is None
+
+
+def test_records_that_vanish_at_once_are_kept_while_they_answer() -> None:
+    routes = table(A, B, grace=10)
+    routes.update(KEY, [], 5)
+    assert route(routes).usable == (A, B)
+    assert route(routes).ready
+    routes.update(KEY, [], 14.9)
+    assert route(routes).usable == (A, B)
+    routes.update(KEY, [], 15)
+    assert route(routes).usable == ()
+
+
+def test_the_first_failure_of_a_record_that_vanished_ends_its_grace() -> None:
+    routes = table(A, B, grace=10)
+    routes.update(KEY, [], 5)
+    routes.nack(KEY, A, 6, gone=False)
+    assert route(routes).usable == (B,)
+    routes.nack(KEY, B, 6, gone=False)
+    assert route(routes).usable == ()
+    assert not routes.fresh(route(routes), 6)
+
+
+def test_records_that_vanish_while_they_do_not_answer_are_not_kept() -> None:
+    routes = table(A, B, grace=10)
+    routes.nack(KEY, A, 4, gone=False)
+    routes.update(KEY, [], 5)
+    assert route(routes).usable == (B,)
+
+
+def test_records_that_vanish_one_by_one_are_not_kept() -> None:
+    routes = table(A, B, grace=10)
+    routes.update(KEY, [B], 1)
+    assert route(routes).usable == (B,)
+
+
+def test_grace_ends_when_the_source_knows_somebody_again() -> None:
+    routes = table(A, B, grace=10)
+    routes.update(KEY, [], 5)
+    routes.update(KEY, [B], 6)
+    assert route(routes).usable == (B,)
+    routes.nack(KEY, B, 7, gone=False)
+    assert route(routes).records == (B,)
+
+
+def test_only_keys_in_use_are_read_again() -> None:
+    routes = table(A)
+    routes.update(OTHER, [B], 0)
+    routes.tick([KEY, OTHER])
+    assert routes.in_use() == []
+    route(routes).used = True
+    assert routes.in_use() == [KEY]
+
+
+def test_a_route_that_was_not_read_is_used_but_not_relied_on() -> None:
+    routes = table(A)
+    routes.tick([KEY])
+    routes.tick([])
+    assert not route(routes).ready
+    assert routes.fresh(route(routes), 100)
+    routes.update(KEY, [A], 100)
+    assert route(routes).ready
+
+
+def test_a_route_that_nobody_uses_is_forgotten_after_ten_ticks() -> None:
+    routes = table(A)
+    routes.tick([KEY])
+    for _ in range(9):
+        routes.tick([])
+    assert len(routes) == 1
+    routes.tick([])
+    assert len(routes) == 0
+
+
+def test_a_source_that_lost_track_makes_every_route_stale() -> None:
+    routes = table(A)
+    routes.distrust()
+    assert not route(routes).ready
+    assert route(routes).usable == (A,)
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["update", "nack", "gone", "ack", "add", "remove", "tick", "distrust"]),
+        st.sampled_from([A, B, C]),
+        st.lists(st.sampled_from([A, B, C]), unique=True),
+        st.floats(0, 5),
+    ),
+    max_size=30,
+)
+
+
+@given(actions, st.sampled_from([0.0, 3.0]))
+def test_whatever_happens_usable_records_are_known_ones_and_ready_means_usable(
+    steps: list[tuple[str, Record, list[Record], float]], grace: float
+) -> None:
+    routes = table(A, grace=grace)
+    now = 0.0
+    for action, record, records, pause in steps:
+        now += pause
+        if action == "update":
+            routes.update(KEY, records, now)
+        elif action in ("nack", "gone"):
+            routes.nack(KEY, record, now, gone=action == "gone")
+        elif action == "ack":
+            routes.ack(KEY, record, now)
+        elif action == "add":
+            routes.add(KEY, record, now)
+        elif action == "remove":
+            routes.remove(KEY, record, now)
+        elif action == "tick":
+            routes.tick(routes.in_use())
+        else:
+            routes.distrust()
+        found = routes.get(KEY)
+        if found is not None:
+            assert set(found.usable) <= set(found.records)
+            assert not found.ready or (found.usable and not found.stale)
+            assert not found.ready or set(found.usable) == set(found.records)
