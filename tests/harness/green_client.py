@@ -21,7 +21,7 @@ from typing import Any
 import oslo_messaging
 from oslo_config import cfg
 
-from harness.leaks import holdings
+from harness.leaks import holdings, settled_holdings
 
 
 class Ticker:
@@ -75,7 +75,7 @@ def main() -> None:
         say(timed_out=True, stalls=sorted(ticker.stalls))
     started = time.monotonic()
     transport.cleanup()
-    say(cleanup=time.monotonic() - started, before=before, after=holdings())
+    say(cleanup=time.monotonic() - started, before=before, after=settled_holdings(before))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,19 @@ def holdings() -> dict[str, int]:
     }
 
 
+def settled_holdings(before: dict[str, int], timeout: float = 3.0) -> dict[str, int]:
+    """What this process has once it is no more than `before`, or else after `timeout` seconds.
+
+    A thread that was joined is gone for Python a moment before it is for the system.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        now = holdings()
+        if all(now[name] <= before[name] for name in before) or time.monotonic() > deadline:
+            return now
+        time.sleep(0.01)
+
+
 def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
     """Return as soon as `condition()` is true; fail with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -28,7 +28,7 @@ import msgspec
 import oslo_messaging
 from oslo_config import cfg
 
-from harness.leaks import holdings
+from harness.leaks import holdings, settled_holdings
 
 
 class Listening(msgspec.Struct):
@@ -174,7 +174,12 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
         server.wait()
     rpc.cleanup()
     notify.cleanup()
-    say(stopped=True, seconds=time.monotonic() - started, before=before, after=holdings())
+    say(
+        stopped=True,
+        seconds=time.monotonic() - started,
+        before=before,
+        after=settled_holdings(before),
+    )
 
 
 def listener(transport: Any, item: Listening, endpoint: Endpoint, executor: str) -> Any:
