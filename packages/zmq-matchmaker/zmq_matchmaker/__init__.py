@@ -19,7 +19,7 @@ from zmq_matchmaker._errors import (
 )
 from zmq_matchmaker._loader import NAMESPACE, load
 from zmq_matchmaker._model import Entry, Key, Record, Role
-from zmq_matchmaker._upkeep import DirectoryStatistics
+from zmq_matchmaker._statistics import DirectoryStatistics
 from zmq_matchmaker._url import Host, MatchmakerURL
 
 __version__ = "0.1.0"

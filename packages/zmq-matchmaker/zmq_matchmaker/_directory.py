@@ -18,8 +18,10 @@ from zmq_matchmaker._encoding import encode_record
 from zmq_matchmaker._errors import AccessDenied, InvalidRecord, Unavailable
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._registrations import Registrations
+from zmq_matchmaker._request import Request
 from zmq_matchmaker._routes import RouteTable
-from zmq_matchmaker._upkeep import DirectoryStatistics, Upkeep
+from zmq_matchmaker._statistics import DirectoryStatistics
+from zmq_matchmaker._upkeep import Upkeep
 
 __all__ = ["Directory"]
 
@@ -105,7 +107,8 @@ class Directory:
                         self._upkeep.want(key)
                     return route.usable
             self._upkeep.statistics.cold_lookups += 1
-        return self._ask(key, timeout)
+            request = self._upkeep.want(key)
+        return self._await(key, request, timeout)
 
     def refresh(self, key: Key, timeout: float | None) -> tuple[Record, ...]:
         """The same, asked anew unless that was done within the last tenth of a second.
@@ -120,11 +123,10 @@ class Directory:
                     return route.usable
                 if route.usable and not self._upkeep.reading.works:
                     return route.usable
-        return self._ask(key, timeout)
+            request = self._upkeep.want(key, anew=True)
+        return self._await(key, request, timeout)
 
-    def _ask(self, key: Key, timeout: float | None) -> tuple[Record, ...]:
-        with self._upkeep.lock:
-            request = self._upkeep.want(key)
+    def _await(self, key: Key, request: Request, timeout: float | None) -> tuple[Record, ...]:
         answered = request.done.wait(timeout)
         with self._upkeep.lock:
             route = self._route(key)
@@ -150,7 +152,7 @@ class Directory:
         with self._upkeep.lock:
             self._routes.nack(key, record, self._clock(), gone=gone)
             if gone and self._upkeep.reading.works:
-                self._upkeep.want(key)
+                self._upkeep.want(key, anew=True)
 
     def ack(self, key: Key, record: Record) -> None:
         """`record` answered: it is as good as any other.  Does not block."""
@@ -168,11 +170,14 @@ class Directory:
         returns after one try, logs a warning, and registers them as soon as it can.
 
         :raises InvalidRecord: an entry holds text that cannot be written.
+        :raises Unavailable: this directory is closed, or another process's.
         """
         entries = list(entries)
         for key, record in entries:
             _check(key, record)
         with self._upkeep.lock:
+            if self._upkeep.closed:
+                raise self._upkeep.closed_error()
             now = self._clock()
             self._registrations.announce(entries, now)
             for key, record in entries:

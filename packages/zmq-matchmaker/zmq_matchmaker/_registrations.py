@@ -60,6 +60,11 @@ class Registrations:
         """How many entries the source has not taken yet."""
         return len(self._unwritten)
 
+    @property
+    def changes(self) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+        """What was announced, and what withdrawn, that the source does not know yet."""
+        return tuple(self._unwritten), tuple(self._leaving)
+
     def announce(self, entries: Iterable[Entry], now: float) -> None:
         """Keep the entries known, from now on."""
         for entry in entries:

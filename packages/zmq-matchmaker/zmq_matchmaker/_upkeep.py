@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from zmq_matchmaker._backend import Matchmaker, Watch
@@ -21,49 +21,16 @@ from zmq_matchmaker._errors import MatchmakerError, Unavailable
 from zmq_matchmaker._health import Health, RateLimitedLog
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._registrations import Batch, Registrations
+from zmq_matchmaker._request import Request
 from zmq_matchmaker._routes import RouteTable
+from zmq_matchmaker._statistics import DirectoryStatistics
 
-__all__ = ["DirectoryStatistics", "Request", "Upkeep"]
+__all__ = ["Upkeep"]
 
 LOG = logging.getLogger(__name__)
 
 _WRITE, _READ, _WATCH = "register", "look up", "watch"
 _NEVER: Final = float("inf")
-
-
-@dataclass(slots=True)
-class DirectoryStatistics:
-    """Counters since the directory was made, and its present state."""
-
-    cold_lookups: int = 0
-    """Lookups that had to wait for the source."""
-    rounds: int = 0
-    """Round trips for lookups."""
-    writes: int = 0
-    """Round trips for announcing and withdrawing."""
-    failures: int = 0
-    """Round trips that failed."""
-    reachable: bool = True
-    """Whether the last round trip of either kind succeeded."""
-    announced: int = 0
-    """Entries that are kept known."""
-    unwritten: int = 0
-    """Those of them that the source has not taken yet."""
-
-
-class Request:
-    """A caller that waits for the thread."""
-
-    __slots__ = ("done", "error")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.error: MatchmakerError | None = None
-
-    def finish(self, error: MatchmakerError | None = None) -> None:
-        """Let the caller go on."""
-        self.error = error
-        self.done.set()
 
 
 class Upkeep:
@@ -95,25 +62,37 @@ class Upkeep:
         self._clock = clock
         self._log = RateLimitedLog(LOG, clock)
         self._wanted: dict[Key, Request] = {}
+        self._asked: dict[Key, Request] = {}
         self._write_request: Request | None = None
         self._next_tick = _NEVER
         self._watch: Watch | None = None
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._closing = False
+        _upkeeps.add(self)
 
     # -- what callers ask for; under the lock ---------------------------------------------
 
-    def want(self, key: Key) -> Request:
-        """Have `key` looked up soon, together with others."""
+    @property
+    def closed(self) -> bool:
+        """Whether there is nobody to do the work: closed, or left in the parent by a fork."""
+        return self._closing
+
+    def want(self, key: Key, *, anew: bool = False) -> Request:
+        """Have `key` looked up soon, together with others.
+
+        An answer that is on its way already will do, unless `anew`.
+        """
         request = self._wanted.get(key)
+        if request is None and not anew:
+            request = self._asked.get(key)
         if request is None:
             request = Request()
             if self._start():
                 self._wanted[key] = request
                 self.lock.notify_all()
             else:
-                request.finish(self._closed())
+                request.finish(self.closed_error())
         return request
 
     def want_write(self) -> Request:
@@ -121,7 +100,7 @@ class Upkeep:
         if self._write_request is None:
             request = Request()
             if not self._start():
-                request.finish(self._closed())
+                request.finish(self.closed_error())
                 return request
             self._write_request = request
         self.lock.notify_all()
@@ -134,12 +113,24 @@ class Upkeep:
         if self._thread is None:
             self._pid = os.getpid()
             self._next_tick = self._clock() + self._tick
-            self._thread = threading.Thread(target=self._run, name="zmq-directory", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="zmq-directory", daemon=True)
+            thread.start()  # raises if the system has no more; then the next caller tries again
+            self._thread = thread
         return True
 
-    def _closed(self) -> Unavailable:
+    def closed_error(self) -> Unavailable:
+        """Why nothing is done any more."""
+        if self._pid != os.getpid():
+            return Unavailable(
+                f"{self._backend.url}: the directory belongs to process {self._pid}; "
+                "make another one after a fork"
+            )
         return Unavailable(f"{self._backend.url}: the directory is closed")
+
+    def begin_in_child(self) -> None:
+        """This process is a forked child: the thread, if there was one, is not here."""
+        self.lock = threading.Condition()  # somebody may have held it
+        self._closing = self._closing or self._thread is not None
 
     # -- the end --------------------------------------------------------------------------
 
@@ -160,10 +151,10 @@ class Upkeep:
     def _say_goodbye(self) -> None:
         with self.lock:
             for request in self._wanted.values():
-                request.finish(self._closed())
+                request.finish(self.closed_error())
             self._wanted.clear()
             if self._write_request is not None:
-                self._write_request.finish(self._closed())
+                self._write_request.finish(self.closed_error())
                 self._write_request = None
             batch = self._registrations.farewell()
         if self._watch is not None:
@@ -220,6 +211,8 @@ class Upkeep:
 
     def _due(self) -> float:
         """When there is something to do.  Under the lock."""
+        if self._write_request is not None:
+            return -_NEVER  # also if there is nothing left to write: somebody waits to hear it
         due = min(self._registrations.due, self._next_tick)
         if self._wanted:
             due = min(due, self.reading.impatient_at)
@@ -243,7 +236,7 @@ class Upkeep:
                 self._next_tick = self._clock()
                 self.lock.notify_all()
             elif self._routes.get(key) is not None:
-                self.want(key)
+                self.want(key, anew=True)
 
     def _do_writes(self) -> None:
         with self.lock:
@@ -283,6 +276,7 @@ class Upkeep:
             requests: dict[Key, Request] = {}
             if self._wanted and now >= self.reading.impatient_at:
                 requests, self._wanted = self._wanted, {}
+                self._asked = requests
             asked = dict.fromkeys(requests)
             sample = None
             if ticks:
@@ -307,6 +301,7 @@ class Upkeep:
             raise
         finally:
             with self.lock:
+                self._asked = {}
                 if error is not None:
                     self.reading.failed(self._clock())
                     self._next_tick = self.reading.retry_at
@@ -326,5 +321,22 @@ class Upkeep:
             for key, records in found.items():
                 if key in requests or self._routes.get(key) is not None:
                     self._routes.update(key, records, now)
+            # What was announced or withdrawn since the source was asked.
+            announced, withdrawn = self._registrations.changes
+            for key, record in announced:
+                self._routes.add(key, record, now)
+            for key, record in withdrawn:
+                self._routes.remove(key, record, now)
             if sample is not None and sample[1] not in found[sample[0]]:
                 self._registrations.lost(now)
+
+
+_upkeeps: weakref.WeakSet[Upkeep] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for upkeep in list(_upkeeps):
+        upkeep.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
