@@ -99,17 +99,24 @@ class ZmqListener(Listener):
             return
         self._deliver(ZmqIncomingMessage(incoming, request, self._deliver_again))
 
-    def _deliver(self, message: ZmqIncomingMessage) -> None:
+    def _deliver(self, message: ZmqIncomingMessage) -> bool:
+        """Pass the message on; false if the server has stopped."""
+        callback = self.on_incoming_callback
         if self._batcher is not None:
             self._batcher.put(message)
-        elif self.on_incoming_callback is not None:
-            self.on_incoming_callback([message])
+        elif callback is not None:
+            callback([message])
+        else:
+            return False
+        return True
 
     def _deliver_again(self, message: ZmqIncomingMessage) -> None:
         """Hand a requeued message over again; to another listener if this one has stopped."""
-        if self._listening is not None:
-            self._deliver(message)
-            return
+        try:
+            if self._listening is not None and self._deliver(message):
+                return
+        except RuntimeError as error:
+            LOG.debug("the server's executor takes nothing more: %s", error)
         message.acknowledge()
         self._runtime.courier.post(self._entries[0][1].endpoint, message.envelope)
 
