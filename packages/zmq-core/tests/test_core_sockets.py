@@ -11,7 +11,8 @@ import pytest
 import zmq
 
 from zmq_core import NodeOptions
-from zmq_core._sockets import Socket, SocketFactory, default_identity, receive_whole, send_whole
+from zmq_core._identity import default_identity
+from zmq_core._sockets import Socket, SocketFactory, receive_whole, send_whole
 
 OPTIONS = NodeOptions(
     linger=1.5,

@@ -26,10 +26,10 @@ from zmq_core._errors import (
     UnknownAdapter,
     UnsupportedVersion,
 )
-from zmq_core._inbox import NOTIFICATIONS, REQUESTS, Listening
+from zmq_core._inbox import DEFAULT_BACKLOG, NOTIFICATIONS, REQUESTS, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
-from zmq_core._node import DEFAULT_BACKLOG, Node
+from zmq_core._node import Node
 from zmq_core._options import NodeOptions
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._statistics import Statistics

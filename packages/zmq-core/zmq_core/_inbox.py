@@ -13,6 +13,8 @@ from zmq_core._key import TargetKey
 
 __all__ = ["NOTIFICATIONS", "REQUESTS", "Directory", "Inbox", "Listening"]
 
+DEFAULT_BACKLOG: Final = 1000
+
 REQUESTS: Final = frozenset({MessageType.CALL, MessageType.CAST, MessageType.FANOUT})
 NOTIFICATIONS: Final = frozenset({MessageType.NOTIFY})
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +22,8 @@ from zmq_core._errors import (
 )
 from zmq_core._forking import tell_of_forks
 from zmq_core._frontend import Frontend
-from zmq_core._inbox import REQUESTS, Directory, Inbox, Listening
+from zmq_core._identity import MessageIds, default_identity
+from zmq_core._inbox import DEFAULT_BACKLOG, REQUESTS, Directory, Inbox, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
 from zmq_core._link import Link
@@ -33,18 +32,15 @@ from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
-from zmq_core._sockets import SocketFactory, default_identity
+from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
 
-__all__ = ["DEFAULT_BACKLOG", "Node"]
+__all__ = ["Node"]
 
 LOG = logging.getLogger(__name__)
 
-DEFAULT_BACKLOG = 1000
-
 _SHORTEST_TTL = 0.001
-_COUNTER = struct.Struct("!Q")
 
 
 class Node:
@@ -85,8 +81,7 @@ class Node:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.identity = default_identity(self._role)
-        self._id_prefix = os.urandom(8)
-        self._id_counter = itertools.count()
+        self._ids = MessageIds()
 
     def after_fork(self) -> None:
         """Called in a forked child: what the parent has used stays the parent's."""
@@ -211,7 +206,7 @@ class Node:
         link = self._link(endpoint, body)
         envelope = Envelope(
             type=MessageType.CALL,
-            id=self.new_id(),
+            id=self._ids.next(),
             key=key.encoded,
             body=body,
             serializer=serializer,
@@ -248,7 +243,7 @@ class Node:
         link = self._link(endpoint, body)
         envelope = Envelope(
             type=kind,
-            id=self.new_id(),
+            id=self._ids.next(),
             key=key.encoded,
             body=body,
             serializer=serializer,
@@ -266,10 +261,6 @@ class Node:
                 self._link(endpoint, b"")
             except NotDelivered as error:
                 LOG.debug("not connected: %s", error)
-
-    def new_id(self) -> bytes:
-        """A message id that no other message of any node has."""
-        return self._id_prefix + _COUNTER.pack(next(self._id_counter))
 
     def _link(self, endpoint: str, body: bytes) -> Link:
         check_size(body, self.options)

@@ -23,7 +23,6 @@ __all__ = [
     "POLLOUT",
     "Socket",
     "SocketFactory",
-    "default_identity",
     "events_of",
     "next_event",
     "receive_whole",
@@ -221,9 +220,3 @@ def next_event(monitor: Socket) -> int:
     if not events_of(monitor) & POLLIN:
         return 0
     return int(parse_monitor_message(receive_whole(monitor))["event"])
-
-
-def default_identity(role: str) -> str:
-    """A routing id that tells a reader of logs whose it is: host, process, role."""
-    host = os.uname().nodename
-    return f"{host}/{os.getpid()}/{role}/{os.urandom(3).hex()}"
