@@ -4,114 +4,100 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
-import signal
 import sys
 import time
-from typing import Any, NoReturn
+from collections.abc import Iterator
 
 import oslo_messaging
 from oslo_config import cfg
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from demo_support import load, stage, steps
+from demo_support.interrupts import Interrupts
+from demo_support.screen import Screen
+
+THREADS = (1, 16)
 
 
 def main() -> int:
+    """The exit code: 0 if all went right, 130 after Ctrl-C, else 1."""
     parser = argparse.ArgumentParser(prog="./demo")
     parser.add_argument("--redis", action="store_true")
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _terminated)
-    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level="WARNING", format="%(levelname)s client %(name)s: %(message)s")
     cfg.CONF([], project="demo")
+    screen = Screen()
+    interrupts = Interrupts()
     try:
-        perform(console, redis=arguments.redis, seconds=arguments.seconds)
+        interrupts.listen()
+        perform(screen, interrupts, redis=arguments.redis, seconds=arguments.seconds)
     except KeyboardInterrupt:
-        console.print("\n[yellow]Interrupted; everything that was started has been ended.[/]")
+        screen.interrupted()
         return 130
     except stage.DemoError as error:
-        console.print(f"\n[bold red]Failed:[/] {escape(str(error))}")
+        screen.failed(str(error))
         return 1
-    console.print("\n[bold green]All went right.[/] Every process and file of the demo is gone.")
+    screen.succeeded()
     return 0
 
 
-def _terminated(*_: object) -> NoReturn:
-    # The way out of Ctrl-C is that of SIGTERM too.
-    raise KeyboardInterrupt
+def perform(screen: Screen, interrupts: Interrupts, *, redis: bool, seconds: float) -> None:
+    """The whole demo; what it starts is gone when it ends.
 
-
-def perform(console: Console, *, redis: bool, seconds: float) -> None:
-    console.print("[bold]oslo.messaging over ZeroMQ[/]: from process to process, no broker\n")
-    with stage.registry(redis=redis) as url:
-        console.print(f"  transport_url = [cyan]{escape(url)}[/]")
-        with stage.servers(url, "alpha", "beta") as servers:
-            names = ", ".join(f"{server.name} (pid {server.pid})" for server in servers)
-            console.print(f"  servers       = {names}\n  client        = pid {os.getpid()}\n")
-            rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
-            notify = oslo_messaging.get_notification_transport(cfg.CONF, url=url)
-            try:
-                client = steps.make_client(rpc)
-                show_steps(console, client, steps.make_notifier(notify))
-                show_load(console, client, seconds)
-            finally:
-                rpc.cleanup()
-                notify.cleanup()
-
-
-def show_steps(console: Console, client: Any, notifier: Any) -> None:
-    width = max(map(len, steps.STEPS))
-    for name, step in steps.STEPS.items():
-        started = time.perf_counter()
-        try:
-            said = step(client, notifier)
-        except oslo_messaging.MessagingException as error:
-            raise stage.DemoError(f"{name}: {error}") from error
-        except stage.DemoError as error:
-            raise stage.DemoError(f"{name}: {error}") from error
-        elapsed = (time.perf_counter() - started) * 1000
-        console.print(
-            f"[green]✓[/] [bold]{name:{width}}[/]  {escape(said)} [dim]({elapsed:.0f} ms)[/]"
+    :raises DemoError: something did not do what it claims.
+    """
+    screen.title()
+    with contextlib.ExitStack() as stack:
+        with screen.busy("starting two servers"):
+            url = stack.enter_context(stage.registry(interrupts, redis=redis))
+            # Made before the servers and cleaned up after them, which answer before they end.
+            app = stack.enter_context(application(interrupts, url))
+            servers = stack.enter_context(stage.servers(interrupts, url, *steps.SERVERS))
+        screen.facts(
+            {
+                "transport_url": url,
+                "servers": ", ".join(f"{server.name} (pid {server.pid})" for server in servers),
+                "client": f"pid {os.getpid()}",
+            }
         )
+        for step in steps.STEPS:
+            show_step(screen, step, app)
+        results = []
+        for threads in THREADS:
+            what = f"load, {threads} thread{'s' if threads > 1 else ''}"
+            with screen.progress(what, seconds) as progress:
+                results.append(load.measure(app.client, threads, seconds, progress))
+        screen.load(results)
 
 
-def show_load(console: Console, client: Any, seconds: float) -> None:
-    results = []
-    with Progress(
-        TextColumn("  load with {task.fields[threads]} threads"),
-        BarColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        for threads in (1, 16):
-            task = progress.add_task("load", total=seconds, threads=threads)
-            results.append(
-                load.measure(
-                    client,
-                    threads,
-                    seconds,
-                    lambda done, task=task: progress.update(task, completed=done),
-                )
-            )
-    table = Table(title=f"\nLoad: calls of {len(load.BODY)} bytes over both servers")
-    for column in ("threads", "calls", "calls/s", "p50 (ms)", "p99 (ms)"):
-        table.add_column(column, justify="right")
-    for result in results:
-        table.add_row(
-            str(result.threads),
-            f"{result.calls:,}",
-            f"{result.rate:,.0f}",
-            f"{result.p50 * 1000:.2f}",
-            f"{result.p99 * 1000:.2f}",
-        )
-    console.print(table)
+@contextlib.contextmanager
+def application(interrupts: Interrupts, url: str) -> Iterator[steps.Application]:
+    """What uses the two transports; they are cleaned up with the block."""
+    rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
+    notify = oslo_messaging.get_notification_transport(cfg.CONF, url=url)
+    try:
+        yield steps.Application.make(rpc, notify)
+    finally:
+        with interrupts.hold():
+            rpc.cleanup()
+            notify.cleanup()
+
+
+def show_step(screen: Screen, step: steps.Step, app: steps.Application) -> None:
+    """Do it and show what came of it.
+
+    :raises DemoError: it did not do what it claims.
+    """
+    started = time.perf_counter()
+    try:
+        with screen.busy(step.name):
+            said = step.run(app)
+    except (oslo_messaging.MessagingException, stage.DemoError) as error:
+        raise stage.DemoError(f"{step.name}: {error}") from error
+    screen.step(step.name, step.code, said, time.perf_counter() - started)
 
 
 if __name__ == "__main__":

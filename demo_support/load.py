@@ -32,34 +32,45 @@ class Result:
 
 
 def measure(client: Any, threads: int, seconds: float, progress: Callable[[float], None]) -> Result:
-    """Call `echo` from `threads` threads for `seconds`; `progress` is told the time gone by."""
+    """Call `echo` from `threads` threads for `seconds`; `progress` is told the time gone by.
+
+    :raises DemoError: a call failed, or so few were made that nothing can be said.
+    """
     latencies: list[float] = []
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
     started = time.perf_counter()
-    deadline = started + seconds
+    enough = threading.Event()
 
     def work() -> None:
         try:
-            while (before := time.perf_counter()) < deadline and not errors:
+            while not enough.is_set():
+                before = time.perf_counter()
                 if client.call({}, "echo", value=BODY) != BODY:
                     raise DemoError("an echo came back changed")
                 latencies.append(time.perf_counter() - before)
         except Exception as error:  # noqa: BLE001 - raised in the main thread, below
             errors.append(error)
+            enough.set()
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
     try:
         for worker in workers:
-            while worker.is_alive():
-                worker.join(0.05)
-                progress(min(seconds, time.perf_counter() - started))
-    except BaseException as error:
-        errors.append(error)  # lets the others end
-        raise
+            worker.start()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            progress(elapsed)
+            if enough.wait(min(0.05, seconds - elapsed)):
+                break
+        progress(seconds)
+    finally:
+        # Also when interrupted: whoever is called gets rid of the reply before it is ended.
+        enough.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
     elapsed = time.perf_counter() - started
     if errors:
         raise DemoError(f"a call failed under load: {errors[0]}") from errors[0]
+    if len(latencies) < 2:
+        raise DemoError(f"only {len(latencies)} calls in {elapsed:.1f} s")
     cuts = statistics.quantiles(latencies, n=100)
     return Result(threads, len(latencies), elapsed, cuts[49], cuts[98])

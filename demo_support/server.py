@@ -18,10 +18,11 @@ EVENTS = "demo-events"
 
 
 class Endpoint:
-    """The methods that the client calls."""
+    """The methods that the client calls; an endpoint of RPC is an object like any other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stopping: threading.Event) -> None:
         self._name = name
+        self._stopping = stopping
         self._notes: list[str] = []
         self._lock = threading.Lock()
 
@@ -39,14 +40,15 @@ class Endpoint:
             self._notes.append(text)
 
     def notes(self, ctxt: dict[str, Any]) -> list[str]:
-        return list(self._notes)
+        with self._lock:
+            return list(self._notes)
 
     @oslo_messaging.expected_exceptions(ZeroDivisionError)
     def divide(self, ctxt: dict[str, Any], left: int, right: int) -> float:
         return left / right
 
-    def sleep(self, ctxt: dict[str, Any], seconds: float) -> None:
-        threading.Event().wait(seconds)
+    def work(self, ctxt: dict[str, Any], seconds: float) -> None:
+        self._stopping.wait(seconds)
 
 
 class Notifications:
@@ -60,12 +62,15 @@ class Notifications:
 
 
 def main() -> None:
+    """Serve until SIGTERM, or until whoever holds our standard input has gone."""
     url, name = sys.argv[1:]
-    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    logging.basicConfig(level="WARNING", format=f"%(levelname)s {name} %(name)s: %(message)s")
     cfg.CONF([], project="demo")
     rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
     notify = oslo_messaging.get_notification_transport(cfg.CONF, url=url)
-    endpoint = Endpoint(name)
+    endpoint = Endpoint(name, stopping)
     servers = [
         oslo_messaging.get_rpc_server(
             rpc,
@@ -80,21 +85,22 @@ def main() -> None:
             executor="threading",
         ),
     ]
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole group; the client ends us when it has cleaned up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for server in servers:
         server.start()
+    threading.Thread(target=_follow_client, args=[stopping], daemon=True).start()
     print("ready", flush=True)
-    # The client holds the other end of standard input: should it be killed, we end too.
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-    stop.wait()
+    stopping.wait()
     for server in servers:
         server.stop()
         server.wait()
     rpc.cleanup()
     notify.cleanup()
+
+
+def _follow_client(stopping: threading.Event) -> None:
+    """The client holds the other end of standard input: should it be killed, we end too."""
+    sys.stdin.read()
+    stopping.set()
 
 
 if __name__ == "__main__":
