@@ -73,8 +73,8 @@ def make_directory() -> Iterator[MakeDirectory]:
     """Makes directories, each like another process's, and closes them."""
     made: list[Directory] = []
 
-    def make(url: str, **settings: float) -> Directory:
-        made.append(Directory(load(MatchmakerURL.parse(url)), **settings))
+    def make(url: str, expire: float = 120.0, update: float | None = None) -> Directory:
+        made.append(Directory(load(MatchmakerURL.parse(url)), expire=expire, update=update))
         return made[-1]
 
     yield make

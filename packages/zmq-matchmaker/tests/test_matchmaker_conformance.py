@@ -19,7 +19,7 @@ from zmq_matchmaker.testing.conformance import MatchmakerConformance, ReadingCon
 KEY = Key(Role.LISTENER, "openstack", "conductor")
 # What docs/matchmaker.md tells operators to allow, and no more.
 LEAST_ACL = (
-    "~zmq:* -@all +eval +time +zadd +zrem +zrangebyscore +zremrangebyscore +zrevrange "
+    "~zmq:* -@all +eval +evalsha +time +zadd +zrem +zrangebyscore +zremrangebyscore +zrevrange "
     "+expireat +persist"
 )
 
@@ -101,7 +101,7 @@ class TestRedisWithUserWhoMayDoNoMoreThanNeeded(MatchmakerConformance):
         with server.client() as admin:
             admin.execute_command(
                 *("ACL", "SETUSER", "reader", "on", ">secret", "~zmq:*"),
-                *("+eval", "+time", "+zrangebyscore"),
+                *("+eval", "+evalsha", "+time", "+zrangebyscore"),
             )
         matchmaker = load(MatchmakerURL.parse(f"redis://reader:secret@127.0.0.1:{server.port}/x"))
         assert matchmaker.lookup([KEY]) == [()]

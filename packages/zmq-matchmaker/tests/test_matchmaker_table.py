@@ -147,8 +147,11 @@ def test_while_a_table_is_broken_or_missing_the_last_good_one_is_used(
     table = open_table(tmp_path, "t.json", JSON)
     path = tmp_path / "t.json"
     before = table.lookup([BARE, DIRECTED])
-    for spoil in (lambda: change(path, "{\n"), path.unlink):
-        spoil()
+    for spoilt in ("{\n", None):
+        if spoilt is None:
+            path.unlink()
+        else:
+            change(path, spoilt)
         for _ in range(100):
             assert table.lookup([BARE, DIRECTED]) == before
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]

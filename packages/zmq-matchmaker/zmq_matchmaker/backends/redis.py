@@ -8,6 +8,7 @@ trip, whatever the number of entries.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -53,11 +54,18 @@ _DENIED: Final = re.compile(
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] + t[2] / 1000000 "
 
+
+class _Script:
+    """A script that the server keeps once it has seen it, and is called by its hash then."""
+
+    def __init__(self, text: str) -> None:
+        self.text = _NOW + text
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
 # ARGV: seconds to live (or nothing for ever), then the records.  The whole key gets an expiry
 # only as garbage collection: never before its last record's own.
-_REGISTER: Final = (
-    _NOW
-    + """
+_REGISTER: Final = _Script("""
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 local deadline = '+inf'
 if ARGV[1] ~= '' then deadline = string.format('%.6f', now + tonumber(ARGV[1])) end
@@ -66,14 +74,10 @@ local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if last[2] == 'inf' then redis.call('PERSIST', KEYS[1])
 else redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(last[2])) + 1) end
 return #ARGV - 1
-"""
-)
-_LOOKUP: Final = (
-    _NOW
-    + """
+""")
+_LOOKUP: Final = _Script("""
 return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf')
-"""
-)
+""")
 
 
 class RedisMatchmaker(Matchmaker):
@@ -104,24 +108,21 @@ class RedisMatchmaker(Matchmaker):
         for key, record in entries:
             by_key.setdefault(key, []).append(encode_record(record))
         seconds = "" if ttl is None else repr(float(ttl))
-        with self._pipeline() as pipeline:
-            for key, records in by_key.items():
-                pipeline.eval(_REGISTER, 1, self._name(key), seconds, *records)
-            self._execute(pipeline)
+        self._run(
+            _REGISTER,
+            [(self._name(key), seconds, *records) for key, records in by_key.items()],
+        )
 
     def unregister(self, entries: Sequence[Entry]) -> None:
         """Remove the records."""
         with self._pipeline() as pipeline:
             for key, record in entries:
                 pipeline.zrem(self._name(key), encode_record(record))
-            self._execute(pipeline)
+            self._checked(pipeline.execute(raise_on_error=False))
 
     def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
         """The records that have not expired."""
-        with self._pipeline() as pipeline:
-            for key in keys:
-                pipeline.eval(_LOOKUP, 1, self._name(key))
-            answers = self._execute(pipeline)
+        answers = self._run(_LOOKUP, [(self._name(key),) for key in keys])
         return [self._records(key, answer) for key, answer in zip(keys, answers, strict=True)]
 
     def close(self) -> None:
@@ -161,10 +162,22 @@ class RedisMatchmaker(Matchmaker):
         with self._translated(), client.pipeline(transaction=False) as pipeline:
             yield pipeline
 
-    def _execute(self, pipeline: Any) -> list[Any]:
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
+    def _run(self, script: _Script, calls: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
+        """The answer to each call of `script`, in one round trip; in two when it is new there."""
+        with self._pipeline() as pipeline:
+            for call in calls:
+                pipeline.evalsha(script.sha, 1, *call)
+            answers = pipeline.execute(raise_on_error=False)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                for call in calls:
+                    pipeline.eval(script.text, 1, *call)
+                answers = pipeline.execute(raise_on_error=False)
+            return self._checked(answers)
+
+    def _checked(self, answers: list[Any]) -> list[Any]:
+        """The answers; a key that holds something else counts as empty, any other error is one."""
         for number, answer in enumerate(answers):
-            if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
+            if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
                 self._log.warning(
                     "WRONGTYPE",
                     "%s: a key under %s is no sorted set, so that nobody is found there; "
