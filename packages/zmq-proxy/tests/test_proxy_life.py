@@ -68,9 +68,37 @@ def test_what_is_inside_when_the_proxy_is_told_to_stop_is_delivered(
     count = 900
     for number in range(count):
         client.send(server.name, cast(number))
+    client.send(client.name, cast(count))
+    client.receive()  # the last one has come out, so all have come in
     process.process.send_signal(signal.SIGTERM)
     received = [int.from_bytes(server.receive()[1].id, "big") for _ in range(count)]
     assert received == list(range(count))
+    assert process.process.wait(10) == 0
+
+
+def test_a_conversation_that_goes_on_after_the_proxy_unregistered_is_not_cut_short(
+    deployment: Any, make_peer: Callable[[str], Any], until: Callable[..., None]
+) -> None:
+    process = deployment.start()
+    endpoints = deployment.endpoints(process)
+    peer = make_peer("peer")
+    peer.connect(*endpoints)
+    process.process.send_signal(signal.SIGTERM)
+    number = 0
+
+    def goes_on() -> None:
+        nonlocal number
+        peer.send(peer.name, cast(number))
+        assert int.from_bytes(peer.receive()[1].id, "big") == number
+        number += 1
+
+    def unregistered() -> bool:
+        goes_on()
+        return not deployment.records()
+
+    until(unregistered)
+    for _ in range(100):
+        goes_on()
     assert process.process.wait(10) == 0
 
 

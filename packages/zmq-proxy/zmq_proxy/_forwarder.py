@@ -41,7 +41,7 @@ _REFUSED: Final = {
 }
 _DISCARD_BATCH: Final = 1000
 _LONGEST_IN_LOG: Final = 100
-_QUIET: Final = 0.2
+_QUIET: Final = 0.5
 """Seconds without a message after which all senders count as having gone."""
 _FLUSHING_SHARE: Final = 0.25
 """Of the time to stop in, for what is in the queues of receivers."""
@@ -230,7 +230,7 @@ class Forwarder:
     def _drain(self) -> None:
         """Pass on what still comes, until nothing comes for a moment or time is up."""
         sockets = self._sockets
-        sockets.frontend.unbind(sockets.frontend_bound)  # connections that are there remain
+        # The frontend stays bound: to unbind it would cut the connections that it has accepted.
         left = max(0.0, self._deadline - time.monotonic())
         end = time.monotonic() + left * (1 - _FLUSHING_SHARE)
         while True:

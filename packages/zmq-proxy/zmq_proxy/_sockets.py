@@ -53,10 +53,10 @@ class Sockets:
         try:
             self.frontend = self._listening(zmq.PULL, options)
             self.backend = self._router(options)
-            self.frontend_bound, frontend_port = _bind(
+            frontend_port = _bind(
                 self.frontend, settings.address, settings.frontend_port, "frontend_port", options
             )
-            _, backend_port = _bind(
+            backend_port = _bind(
                 self.backend, settings.address, settings.backend_port, "backend_port", options
             )
             self._companion = self._connect_companion()
@@ -137,10 +137,8 @@ class Sockets:
         self._context.term()
 
 
-def _bind(
-    socket: Socket, address: BindAddress, port: int, name: str, options: NodeOptions
-) -> tuple[str, int]:
-    """Bind to `port`, or to a free one of the range; returns what was bound."""
+def _bind(socket: Socket, address: BindAddress, port: int, name: str, options: NodeOptions) -> int:
+    """Bind to `port`, or to a free one of the range; returns the port that was bound."""
     if port:
         if not _try_bind(socket, address.endpoint(port), name):
             raise InvalidConfiguration(
@@ -148,14 +146,14 @@ def _bind(
                 f"the port {port} of {address.host!r} is in use; stop what holds it, choose "
                 "another, or 0 for a random one",
             )
-        return address.endpoint(port), port
+        return port
     size = options.max_port - options.min_port
     start = random.randrange(size)
     tried = min(size, options.bind_retries)
     for offset in range(tried):
         port = options.min_port + (start + offset) % size
         if _try_bind(socket, address.endpoint(port), name):
-            return address.endpoint(port), port
+            return port
     raise InvalidConfiguration(
         f"[{GROUP}] rpc_zmq_min_port",
         f"ports range exceeded: {tried} of the {size} ports from {options.min_port} up to, not "
