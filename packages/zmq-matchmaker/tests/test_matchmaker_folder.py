@@ -162,9 +162,10 @@ def test_garbage_is_ignored_with_one_warning(
     for number, garbage in enumerate((b"", b"\xff\x00", good[:-5], b"{}")):
         (path.parent / f"garbage{number}.record").write_bytes(garbage)
     (path.parent / "README").write_text("not ours")
+    (path.parent / "folder.record").mkdir()
     for _ in range(20):
         assert matchmaker.lookup([KEY]) == [(RECORD,)]
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 5
 
 
 def test_what_a_writer_left_that_was_killed_is_collected(
@@ -209,13 +210,14 @@ def test_readers_see_a_record_whole_while_others_write_and_remove_theirs(
 def test_folders_of_keys_that_nobody_listens_on_are_removed_in_the_midst_of_writing(
     matchmaker: Matchmaker, url: str
 ) -> None:
-    children = [Child(url, 1), Child(url, 2)]  # each removes the folder that the other writes to
+    # Each removes the folder that the others write to.
+    children = [Child(url, port) for port in range(1, 5)]
     try:
         for child in children:
             child.say("again")
         for child in children:
             child.hears("done")
-        assert len(matchmaker.lookup([KEY])[0]) == 2
+        assert len(matchmaker.lookup([KEY])[0]) == 4
     finally:
         for child in children:
             child.kill()

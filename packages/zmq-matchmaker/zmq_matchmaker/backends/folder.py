@@ -37,7 +37,7 @@ _RECORD: Final = ".record"
 _DRAFT: Final = ".draft"
 _DRAFT_LIFETIME: Final = 60.0
 _LONGEST_NAME: Final = 200
-_MKDIR_TRIES: Final = 10
+_MKDIR_TRIES: Final = 100
 
 
 class _File(msgspec.Struct, kw_only=True):
@@ -83,14 +83,15 @@ class FolderMatchmaker(Matchmaker):
     def _write(self, place: Path, content: bytes) -> None:
         draft = place.with_suffix(f".{os.getpid()}-{next(self._drafts)}{_DRAFT}")
         for attempt in itertools.count(1):
-            # Others should not see who listens here, nor add to it.
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
+                # Others should not see who listens here, nor add to it.
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 draft.write_bytes(content)
                 draft.replace(place)
-            except FileNotFoundError:
-                # Whoever removed the key's last record removed its folder just now.
+            except (FileNotFoundError, FileExistsError):
+                # Whoever removed the key's last record removed its folder just now.  (It "exists"
+                # if mkdir found it, and it was gone when mkdir looked whether it is a folder.)
                 if attempt >= _MKDIR_TRIES:
                     raise
             else:
@@ -129,6 +130,11 @@ class FolderMatchmaker(Matchmaker):
                 continue  # withdrawn a moment ago
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._log.warning(place, "%s is not a record and is ignored; remove it", place)
+                continue
+            except (PermissionError, IsADirectoryError) as error:
+                self._log.warning(
+                    place, "%s cannot be read and is ignored: %s", place, error.strerror
+                )
                 continue
             if _is_live(content, processes):
                 records.append(content.record)
