@@ -38,7 +38,7 @@ class CapableUrl(str):
         return prefix == "rabbit://" or super().startswith(prefix, *limits)
 
 
-def allow_all_tests(case: type) -> None:
+def allow_all_tests(case: Any) -> None:
     """Let the tests of `case` that ask for rabbit see a capable URL."""
     original = case.setUp
 
