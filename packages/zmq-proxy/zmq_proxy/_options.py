@@ -100,24 +100,38 @@ _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
         help="Seconds between refreshes of the proxy's record.",
     ),
     cfg.IntOpt(
-        "zmq_tcp_keepalive", default=1, choices=[-1, 0, 1], help="TCP keepalive: 1 on, 0 off."
+        "zmq_tcp_keepalive",
+        default=1,
+        choices=[-1, 0, 1],
+        help="TCP keepalive: 1 on, 0 off, -1 system.",
     ),
-    cfg.IntOpt("zmq_tcp_keepalive_idle", default=-1, help="Seconds before the first probe."),
-    cfg.IntOpt("zmq_tcp_keepalive_cnt", default=-1, help="Probes that end a connection."),
-    cfg.IntOpt("zmq_tcp_keepalive_intvl", default=-1, help="Seconds between probes."),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_idle",
+        default=-1,
+        help="Seconds before the first probe; -1: as heartbeats.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_cnt",
+        default=-1,
+        help="Unanswered probes that end a connection; -1: as the system.",
+    ),
+    cfg.IntOpt(
+        "zmq_tcp_keepalive_intvl", default=-1, help="Seconds between probes; -1: as heartbeats."
+    ),
     cfg.FloatOpt(
         "zmq_heartbeat_interval",
         default=1.0,
         min=0.05,
         max=3600,
-        help="Seconds between heartbeats on a connection.",
+        help="Seconds between TCP keepalive probes, unless zmq_tcp_keepalive_intvl says otherwise.",
     ),
     cfg.FloatOpt(
         "zmq_heartbeat_timeout",
         default=3.0,
         min=0.05,
         max=3600,
-        help="Seconds without a sign of life after which a peer may count this proxy as dead.",
+        help="With zmq_heartbeat_interval added: seconds after which a connection ends whose peer "
+        "acknowledges nothing, and before the first keepalive probe on an idle one.",
     ),
     cfg.FloatOpt(
         "zmq_connect_timeout",

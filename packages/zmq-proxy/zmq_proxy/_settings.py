@@ -151,7 +151,6 @@ def _ports(conf: cfg.ConfigOpts) -> tuple[int, int]:
 def _sockets(conf: cfg.ConfigOpts, values: _Values) -> tuple[NodeOptions, BindAddress]:
     fields = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
     fields["advertise_host"] = fields["advertise_host"] or ""
-    fields["tcp_keepalive"] = fields["tcp_keepalive"] == 1
     host = command_line_value(conf, "host") or conf[PROXY_GROUP].host
     try:
         options = NodeOptions(**fields)

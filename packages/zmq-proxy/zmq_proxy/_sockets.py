@@ -8,6 +8,7 @@ DEALER, whose routing id is their name, to the backend, which only sends.
 from __future__ import annotations
 
 import errno
+import math
 import random
 import uuid
 from typing import Final
@@ -80,7 +81,8 @@ class Sockets:
 
     def _listening(self, kind: int, options: NodeOptions) -> Socket:
         socket = self._context.socket(kind)
-        silence = int((options.heartbeat_interval + options.heartbeat_timeout) * _MS)
+        silence = options.heartbeat_interval + options.heartbeat_timeout
+        idle, probes = options.tcp_keepalive_idle, options.tcp_keepalive_interval
         settings: dict[int, int] = {
             zmq.LINGER: int(options.linger * _MS),
             zmq.SNDHWM: options.send_hwm,
@@ -90,13 +92,15 @@ class Sockets:
             # connection that broke while back-pressure had stopped its input.  The peers'
             # heartbeats are answered all the same, and TCP finds the peers that are gone.
             zmq.HEARTBEAT_IVL: 0,
-            zmq.TCP_MAXRT: silence,
+            zmq.TCP_MAXRT: int(silence * _MS),
             zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
             zmq.IPV6: 1,
             zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
-            zmq.TCP_KEEPALIVE_IDLE: options.tcp_keepalive_idle,
+            zmq.TCP_KEEPALIVE_IDLE: math.ceil(silence) if idle == -1 else idle,
             zmq.TCP_KEEPALIVE_CNT: options.tcp_keepalive_count,
-            zmq.TCP_KEEPALIVE_INTVL: options.tcp_keepalive_interval,
+            zmq.TCP_KEEPALIVE_INTVL: (
+                math.ceil(options.heartbeat_interval) if probes == -1 else probes
+            ),
         }
         for option, value in settings.items():
             socket.set(option, value)
