@@ -31,6 +31,15 @@ def _until(condition: Callable[[], object], what: str = "", seconds: float = 15.
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cheap_collections() -> Iterator[None]:
+    """Spare the garbage collections of each test what pytest and the modules hold anyway."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """One Redis for the tests that leave it running."""
