@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from zmq_matchmaker import Characteristics, Key, Matchmaker, MatchmakerURL, Role, load
+from zmq_matchmaker import Characteristics, Key, Matchmaker, MatchmakerURL, Record, Role, load
 from zmq_matchmaker.backends._table_file import read_table
 from zmq_matchmaker.backends.dummy import DummyMatchmaker
 from zmq_matchmaker.backends.folder import FolderMatchmaker
 from zmq_matchmaker.backends.redis import SETTINGS, RedisMatchmaker
 from zmq_matchmaker.backends.table import TableMatchmaker
+from zmq_matchmaker.testing import RedisServer
 
 PACKAGE = Path(__file__).parent.parent
 README = (PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -91,6 +92,19 @@ def test_roles_and_name_in_redis_are_those_of_the_code() -> None:
     key = Key(Role.LISTENER, "cinder", "cinder-volume", "host@lvm")
     assert f"    {matchmaker._name(key)}\n" in PAGE
     matchmaker.close()
+
+
+def test_rights_that_the_page_gives_in_redis_are_enough() -> None:
+    [rights] = re.findall(r"^    ACL SETUSER nova on >secret (.*)$", PAGE, re.MULTILINE)
+    entry = (Key(Role.LISTENER, "nova", "conductor"), Record(endpoint="tcp://10.0.0.1:49153"))
+    with RedisServer(user="nova", password="secret", acl=f"{rights} +select") as server:
+        matchmaker = load(MatchmakerURL.parse(f"{server.url}/prod?db=1"))
+        for ttl in (60, None):
+            matchmaker.register([entry], ttl)
+            assert matchmaker.lookup([entry[0]]) == [(entry[1],)]
+        matchmaker.unregister([entry])
+        assert matchmaker.lookup([entry[0]]) == [()]
+        matchmaker.close()
 
 
 def test_table_of_the_page_is_one(tmp_path: Path) -> None:
