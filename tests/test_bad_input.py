@@ -128,16 +128,20 @@ def test_another_protocol_on_our_port_disturbs_nobody(
     server.wait()
 
 
-def test_a_stale_record_on_a_port_that_another_service_took_is_refused(
-    redis_url: str, make_service: MakeService, make_transport: MakeTransport
-) -> None:
+def usurp(make_service: MakeService, url: str) -> Service:
+    """Kill a server of topic `work` and let a service of topic `else` take its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     one_port = {"rpc_zmq_min_port": port, "rpc_zmq_max_port": port + 1}
-    victim = make_service(redis_url, ("", "work", "victim"), options=one_port)
-    victim.kill()
-    usurper = make_service(redis_url, ("", "else", "usurper"), options=one_port)
+    make_service(url, ("", "work", "victim"), options=one_port).kill()
+    return make_service(url, ("", "else", "usurper"), options=one_port)
+
+
+def test_a_stale_record_on_a_port_that_another_service_took_is_refused(
+    redis_url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    usurper = usurp(make_service, redis_url)
     transport = make_transport(redis_url)
     with pytest.raises(MessagingTimeout, match="refused"):
         client_of(transport, timeout=1).call({}, "echo", value=1)
@@ -152,13 +156,7 @@ def test_a_stale_record_on_a_port_that_another_service_took_is_refused(
 def test_a_cast_that_a_stale_record_misled_reaches_another_server(
     redis_url: str, make_service: MakeService, make_transport: MakeTransport
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    one_port = {"rpc_zmq_min_port": port, "rpc_zmq_max_port": port + 1}
-    victim = make_service(redis_url, ("", "work", "victim"), options=one_port)
-    victim.kill()
-    make_service(redis_url, ("", "else", "usurper"), options=one_port)
+    usurp(make_service, redis_url)
     make_service(redis_url, ("", "work", "two"))
     caller = client_of(make_transport(redis_url))
     for number in range(6):
