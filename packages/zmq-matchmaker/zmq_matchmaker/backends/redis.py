@@ -131,6 +131,7 @@ class RedisMatchmaker(Matchmaker):
             client, self._client = self._client, None
         if client is not None and self._pid == os.getpid():
             client.close()
+            client.connection_pool.disconnect()  # redis-py before 5.0.2 leaves it open
 
     def _name(self, key: Key) -> str:
         return self._prefix + encode_key(key)
