@@ -252,6 +252,13 @@ def test_one_that_was_never_used_is_closed_without_a_thread(backend: SlowMatchma
     assert backend.lookups == []
 
 
+@pytest.mark.parametrize("update", [0.0, -1.0])
+def test_refreshing_without_a_pause_is_refused(backend: SlowMatchmaker, update: float) -> None:
+    with pytest.raises(ValueError, match="update must be more than 0"):
+        Directory(backend, update=update)
+    backend.close()
+
+
 def test_threads_that_come_and_go_at_random_leave_exactly_what_is_announced(
     directory: Directory, other: Directory
 ) -> None:

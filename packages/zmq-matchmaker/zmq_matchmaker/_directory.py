@@ -43,6 +43,8 @@ class Directory:
     that did not answer is set aside for `first_pause`, doubled up to
     `longest_pause`.  Making one does no I/O; the thread starts with the first use.
 
+    :raises ValueError: `update` is not more than 0.
+
     It belongs to the process that uses it first: a forked child makes its own.
     """
 
@@ -56,6 +58,8 @@ class Directory:
         longest_pause: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if update is not None and update <= 0:
+            raise ValueError(f"update must be more than 0 seconds, not {update:g}")
         if update is None:
             update = expire / 3 if expire > 0 else FOREVER_UPDATE
         self._backend = backend
