@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
@@ -27,7 +28,7 @@ def _let_children_find_our_code() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*libraries, *already]))
 
 
-def _keep_stevedore_from_remembering() -> str:
+def _keep_stevedore_from_remembering() -> None:
     """Give tests a cache folder of their own, in which stevedore keeps no entry points.
 
     It keys them by the names and times of the folders on ``sys.path``, so that an entry point
@@ -40,7 +41,13 @@ def _keep_stevedore_from_remembering() -> str:
     (plugins / ".disable").touch()
     os.environ.setdefault("PIP_CACHE_DIR", str(_user_cache() / "pip"))
     os.environ["XDG_CACHE_HOME"] = folder
-    return folder
+    atexit.register(_remove, folder, os.getpid())
+
+
+def _remove(folder: str, owner: int) -> None:
+    """Leave nothing in the folder for temporary files; a forked child's end is not ours."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _user_cache() -> Path:
@@ -48,7 +55,7 @@ def _user_cache() -> Path:
 
 
 _let_children_find_our_code()
-_cache_folder = _keep_stevedore_from_remembering()
+_keep_stevedore_from_remembering()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -63,8 +70,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing in the folder for temporary files."""
-    shutil.rmtree(_cache_folder, ignore_errors=True)
