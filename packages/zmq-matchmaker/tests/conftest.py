@@ -78,6 +78,28 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
+def commands(redis: RedisServer) -> Iterator[Callable[[], list[str]]]:
+    """The commands that clients have sent since the last call, as MONITOR shows them."""
+    marker = uuid.uuid4().hex
+    with redis.client() as client, client.monitor() as monitor:
+
+        def sent() -> list[str]:
+            with redis.client() as other:
+                other.echo(marker)
+            found = []
+            while True:
+                entry = monitor.next_command()
+                if marker in entry["command"]:
+                    return found
+                words = entry["command"].split(maxsplit=1)
+                if entry["client_type"] != "lua" and words[0] not in ("CLIENT", "HELLO", "AUTH"):
+                    found.append(words[0].upper())
+
+        sent()
+        yield sent
+
+
+@pytest.fixture
 def make_directory() -> Iterator[MakeDirectory]:
     """Makes directories, each like another process's, and closes them."""
     made: list[Directory] = []

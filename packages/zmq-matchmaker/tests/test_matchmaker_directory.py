@@ -33,29 +33,24 @@ def record(number: int = 1, **fields: str) -> Record:
     return Record(endpoint=f"tcp://10.0.0.1:{50000 + number}", **fields)
 
 
-def reads(server: RedisServer) -> int:
-    """How often the server has read from a client; its own question is one of them."""
-    with server.client() as client:
-        return int(client.info("stats")["total_reads_processed"])
-
-
 @pytest.fixture
 def url(redis: RedisServer) -> str:
     return f"{redis.url}/x"
 
 
-def test_a_warm_lookup_sends_nothing(
-    redis: RedisServer, url: str, make_directory: MakeDirectory
+def test_a_cold_lookup_is_one_command_and_a_warm_one_none(
+    url: str, make_directory: MakeDirectory, commands: Callable[[], list[str]]
 ) -> None:
-    directory = make_directory(url)
-    directory.announce([(KEY, record())])
-    assert directory.lookup(KEY, 5) == (record(),)
-    own = reads(redis) - reads(redis)
-    before = reads(redis)
+    server, client = make_directory(url), make_directory(url)
+    server.announce([(KEY, record()), (KEY._replace(topic="x"), record())])
+    client.lookup(KEY._replace(topic="x"), 5)  # connected, and the scripts are known
+    commands()
+    assert client.lookup(KEY, 5) == (record(),)
+    # Nobody waits for the subscription: it has a connection of its own.
+    assert sorted(commands()) == ["EVALSHA", "SUBSCRIBE"]
     for _ in range(10_000):
-        assert directory.lookup(KEY, 5) == (record(),)
-    assert reads(redis) - before == -own
-    assert directory.statistics.rounds == 1
+        assert client.lookup(KEY, 5) == (record(),)
+    assert commands() == []
 
 
 def test_a_warm_lookup_takes_microseconds(url: str, make_directory: MakeDirectory) -> None:
@@ -75,8 +70,6 @@ def test_cold_lookups_of_one_moment_share_one_round_trip(
     directory.announce([(KEY._replace(topic=str(n)), record(n)) for n in range(20)])
     directory.lookup(KEY, 5)
     rounds = directory.statistics.rounds
-    own = reads(redis) - reads(redis)
-    before = reads(redis)
     redis.stop()
     found: list[Sequence[Record]] = []
 
@@ -94,18 +87,27 @@ def test_cold_lookups_of_one_moment_share_one_round_trip(
         thread.join()
     assert sorted(map(str, found)) == sorted(str((record(n % 20),)) for n in range(60))
     assert directory.statistics.rounds == rounds + 2
-    assert reads(redis) - before - (-own) == 2
 
 
-def test_all_records_of_a_process_are_refreshed_in_one_round_trip(
-    url: str, make_directory: MakeDirectory, until: Until
+@pytest.mark.parametrize("topics", [1, 200])
+def test_refreshing_is_one_command_whatever_the_number_of_topics(
+    url: str,
+    make_directory: MakeDirectory,
+    until: Until,
+    commands: Callable[[], list[str]],
+    topics: int,
 ) -> None:
     directory = make_directory(url, expire=60, update=0.3)
-    directory.announce([(KEY._replace(topic=str(n)), record(n)) for n in range(50)])
+    directory.announce([(KEY._replace(topic=str(n)), record(n)) for n in range(topics)])
     assert directory.statistics.writes == 1
-    began = time.monotonic()
-    until(lambda: directory.statistics.writes >= 4, "refreshed three times")
+    until(lambda: directory.statistics.rounds >= 2, "the scripts are known")
+    commands()
+    began, rounds = time.monotonic(), directory.statistics.rounds
+    writes = directory.statistics.writes
+    until(lambda: directory.statistics.writes >= writes + 4, "refreshed")
     assert time.monotonic() - began >= 3 * 0.9 * 0.3
+    looks = directory.statistics.rounds - rounds  # whether its records are still there
+    assert len(commands()) <= 4 + looks + 2  # those that began while it was counted
 
 
 def test_own_listeners_are_found_at_once(url: str, make_directory: MakeDirectory) -> None:
@@ -117,6 +119,54 @@ def test_own_listeners_are_found_at_once(url: str, make_directory: MakeDirectory
     assert directory.lookup(KEY, 5) == (record(1), record(2))
     directory.withdraw([(KEY, record(1))])
     assert directory.lookup(KEY, 5) == (record(2),)
+
+
+def test_a_client_in_use_sees_who_comes_and_who_leaves_within_a_second(
+    url: str, make_directory: MakeDirectory, until: Until
+) -> None:
+    client, one = make_directory(url), make_directory(url)
+    one.announce([(KEY, record(1))])
+    assert client.lookup(KEY, 5) == (record(1),)
+    for number in range(2, 5):
+        other = make_directory(url)
+        other.announce([(KEY, record(number))])
+        until(lambda n=number: record(n) in client.lookup(KEY, 5), "comes", seconds=1)
+        other.close()
+        until(lambda n=number: record(n) not in client.lookup(KEY, 5), "left", seconds=1)
+    assert client.lookup(KEY, 5) == (record(1),)
+    assert client.statistics.changes >= 6
+
+
+def test_whoever_does_not_answer_one_client_is_set_aside_by_all_until_it_does(
+    url: str, make_directory: MakeDirectory, until: Until
+) -> None:
+    server, one, other = (make_directory(url) for _ in range(3))
+    server.announce([(KEY, record(1)), (KEY, record(2))])
+    both = (record(1), record(2))
+    assert one.lookup(KEY, 5) == other.lookup(KEY, 5) == both
+    for number in range(3):  # for 1, 2, 4 seconds
+        one.nack(KEY, f"10.0.0.1:{50001}")
+        until(lambda: other.lookup(KEY, 5) == (record(2),), "learnt it", seconds=1)
+        if number < 2:
+            until(lambda: one.lookup(KEY, 5) == both, "tried again", seconds=2.5)
+            until(lambda: other.lookup(KEY, 5) == both, "tried again", seconds=1)
+    one.ack(KEY, record(1))
+    until(lambda: other.lookup(KEY, 5) == both, "is back", seconds=1)
+    assert one.lookup(KEY, 5) == both
+    one.nack(KEY, record(1))
+    until(lambda: other.lookup(KEY, 5) == (record(2),), "set aside", seconds=1)
+    make_directory(url).announce([(KEY, record(1))])  # it was started again
+    until(lambda: one.lookup(KEY, 5) == other.lookup(KEY, 5) == both, "is back", seconds=1)
+
+
+def test_a_process_that_ends_does_not_take_away_what_another_registered_at_its_address(
+    url: str, make_directory: MakeDirectory
+) -> None:
+    old, new = make_directory(url), make_directory(url)
+    old.announce([(KEY, record(1))])
+    new.announce([(KEY, record(1))])
+    old.close()
+    assert make_directory(url).lookup(KEY, 5) == (record(1),)
 
 
 def test_what_is_announced_is_found_by_others_when_announce_returns(
@@ -212,7 +262,8 @@ def test_closing_withdraws_all_in_one_round_trip_and_twice_is_harmless(
     directory.close()
     assert directory.statistics.writes == writes + 1
     with redis.client() as client:
-        assert client.dbsize() == 0
+        left = [name for name in client.keys("*") if b":aside:" not in name]
+    assert left == [b"zmq:{x}:since"]
 
 
 def test_a_closed_directory_says_so(url: str, make_directory: MakeDirectory) -> None:

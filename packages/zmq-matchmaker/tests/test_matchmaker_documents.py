@@ -13,11 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from zmq_matchmaker import Characteristics, Key, Matchmaker, MatchmakerURL, Record, Role, load
+from zmq_matchmaker import (
+    Characteristics,
+    Key,
+    Matchmaker,
+    MatchmakerURL,
+    Record,
+    Role,
+    encode_key,
+    load,
+)
 from zmq_matchmaker.backends._table_file import read_table
 from zmq_matchmaker.backends.dummy import DummyMatchmaker
 from zmq_matchmaker.backends.folder import FolderMatchmaker
 from zmq_matchmaker.backends.redis import SETTINGS, RedisMatchmaker
+from zmq_matchmaker.backends.redis._settings import RedisSettings
 from zmq_matchmaker.backends.table import TableMatchmaker
 from zmq_matchmaker.testing import RedisServer
 
@@ -79,7 +89,9 @@ def test_table_of_characteristics_is_that_of_the_classes() -> None:
 
 
 def test_settings_of_redis_are_those_that_it_takes() -> None:
-    section = PAGE.partition("Settings of `redis`:\n")[2].partition("\nThe other backends")[0]
+    section = PAGE.partition("Settings of `redis` and `sentinel`:\n")[2].partition(
+        "\nThe other backends"
+    )[0]
     named = re.findall(r"`(\w+)`", "".join(row[0] for row in rows(section)))
     assert sorted(named) == sorted(SETTINGS)
 
@@ -90,7 +102,7 @@ def test_roles_and_name_in_redis_are_those_of_the_code() -> None:
     matchmaker = load(MatchmakerURL.parse("redis://127.0.0.1/prod"))
     assert isinstance(matchmaker, RedisMatchmaker)
     key = Key(Role.LISTENER, "cinder", "cinder-volume", "host@lvm")
-    assert f"    {matchmaker._name(key)}\n" in PAGE
+    assert f"    {RedisSettings.of(matchmaker.url).prefix}{encode_key(key)}\n" in PAGE
     matchmaker.close()
 
 

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from zmq_matchmaker import Directory, Entry, Key, MatchmakerURL, Record, Role, Unavailable, load
+from zmq_matchmaker import (
+    Directory,
+    Entry,
+    Found,
+    Key,
+    MatchmakerURL,
+    Record,
+    Role,
+    Unavailable,
+    load,
+)
 from zmq_matchmaker.backends.dummy import DummyMatchmaker
 
 KEY = Key(Role.LISTENER, "nova", "conductor")
@@ -36,8 +46,8 @@ class SlowMatchmaker(DummyMatchmaker):
         self.answers.set()
         self.asked = threading.Event()
 
-    def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
-        found = super().lookup(keys)
+    def find(self, keys: Sequence[Key]) -> list[Found]:
+        found = super().find(keys)
         self.lookups.append(tuple(keys))
         self.asked.set()
         self.answers.wait(30)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerURL, Record, Role, load
+from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerURL, Record, Role, encode_record, load
 from zmq_matchmaker.testing import RedisServer
 
 KEY = Key(Role.LISTENER, "nova", "conductor")
 ONE = Record(endpoint="tcp://127.0.0.1:1")
 TWO = Record(endpoint="tcp://127.0.0.1:2")
-NAME = "zmq:x:listener:nova:conductor:%"
+NAME = "zmq:{x}:listener:nova:conductor:%"
+LEASES = "zmq:{x}:leases"
 DAY = 86400.0
 PIECES = 3
 """What is longer than the server's buffer, it reads in so many pieces at most."""
@@ -79,30 +80,42 @@ def test_a_client_whose_clock_is_wrong_registers_and_finds_what_the_server_knows
         assert matchmaker.lookup([KEY]) == [(ONE,)]
     assert matchmaker.lookup([KEY]) == [(ONE,)]
     seconds, _ = admin.time()
-    [(_, deadline)] = admin.zrange(NAME, 0, -1, withscores=True)
+    [(_, deadline)] = admin.zrange(LEASES, 0, -1, withscores=True)
     assert 50 < deadline - seconds < 62
 
 
-def test_each_record_has_its_own_expiry_and_the_key_outlives_them_all(
+def test_what_is_written_is_where_the_documentation_says(
     matchmaker: Matchmaker, admin: Any
 ) -> None:
     matchmaker.register([(KEY, ONE)], 60)
-    matchmaker.register([(KEY, TWO)], 10)
-    seconds, _ = admin.time()
-    short, long = (score for _, score in admin.zrange(NAME, 0, -1, withscores=True))
-    assert 5 < short - seconds < 12
-    assert 50 < long - seconds < 62
-    assert admin.pttl(NAME) / 1000 > long - seconds - 2
     matchmaker.register([(KEY, TWO)], None)
-    assert admin.zscore(NAME, admin.zrange(NAME, -1, -1)[0]) == float("inf")
-    assert admin.ttl(NAME) == -1
+    seconds, _ = admin.time()
+    fields = admin.hgetall(NAME)
+    assert list(fields) == [encode_record(ONE), encode_record(TWO)]
+    deadlines = []
+    for value in fields.values():
+        lease, _, registered = value.partition(b"@")
+        assert seconds - 2 < float(registered) < seconds + 2
+        assert NAME.encode() in admin.smembers(b"zmq:{x}:lease:" + lease)
+        deadlines.append(admin.zscore(LEASES, lease))
+    assert 50 < deadlines[0] - seconds < 62
+    assert deadlines[1] == float("inf")
 
 
-def test_writing_removes_what_has_expired(matchmaker: Matchmaker, admin: Any) -> None:
-    admin.zadd(NAME, {b'{"endpoint":"tcp://gone:1"}': admin.time()[0] - 1})
-    assert matchmaker.lookup([KEY]) == [()]
-    matchmaker.register([(KEY, ONE)], 60)
-    assert admin.zcard(NAME) == 1
+def test_what_has_expired_is_collected_by_whoever_refreshes(
+    redis: RedisServer, matchmaker: Matchmaker, admin: Any
+) -> None:
+    died = load(MatchmakerURL.parse(f"{redis.url}/x"))
+    died.register([(KEY._replace(topic=str(number)), TWO) for number in range(10)], 0.05)
+    died.close()
+    before = admin.keys("zmq:{x}:listener:*")
+    assert len(before) == 11
+    deadline = time.monotonic() + 10
+    while len(admin.keys("zmq:{x}:listener:*")) > 1:
+        assert matchmaker.refresh([], 60)
+        assert time.monotonic() < deadline
+    assert admin.zcard(LEASES) == 1
+    assert len(admin.keys("zmq:{x}:lease:*")) == 1
 
 
 def test_a_connection_that_the_server_closed_is_made_anew_unnoticed(

@@ -48,7 +48,7 @@ def test_everything_is_written_together_once_per_update() -> None:
     registrations.announce([B], 30)
     written(registrations, 30)
     assert registrations.due == UPDATE
-    assert written(registrations, UPDATE) == Batch((), (A, B), everything=True)
+    assert written(registrations, UPDATE) == Batch((), (A, B), everything=True, refresh=True)
     assert registrations.due == 2 * UPDATE
 
 
@@ -130,7 +130,16 @@ def test_a_source_that_lost_everything_is_told_within_a_second() -> None:
         written(registrations, 0)
         registrations.lost(10)
         assert registrations.due == due
-        assert written(registrations, due).entries == (A, B)
+        assert written(registrations, due) == Batch((), (A, B), everything=True)
+        assert written(registrations, due + UPDATE).refresh
+
+
+def test_what_is_not_written_yet_is_registered_with_the_refresh() -> None:
+    registrations = make()
+    registrations.announce([A], 0)
+    written(registrations, 0)
+    registrations.announce([B], UPDATE)
+    assert written(registrations, UPDATE) == Batch((), (A, B), everything=True)
 
 
 def test_the_sample_goes_round_and_never_is_one_that_was_not_written() -> None:

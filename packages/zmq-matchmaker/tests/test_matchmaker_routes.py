@@ -6,17 +6,26 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmq_matchmaker import Key, Record, Role
+from zmq_matchmaker import Found, Key, Record, Role, Standing
 from zmq_matchmaker._routes import Route, RouteTable
 
 KEY, OTHER = Key(Role.LISTENER, "x", "topic"), Key(Role.LISTENER, "x", "other")
 A, B, C = (Record(endpoint=f"tcp://h:{port}") for port in (1, 2, 3))
 
 
-def table(*records: Record, grace: float = 0.0) -> RouteTable:
-    routes = RouteTable(first_pause=1.0, longest_pause=30.0, grace=grace)
-    routes.update(KEY, records, 0)
+INCOMPLETE = Found(complete=False)
+
+
+def table(*records: Record) -> RouteTable:
+    routes = RouteTable(first_pause=1.0, longest_pause=30.0)
+    routes.update(KEY, Found.of(records), 0)
     return routes
+
+
+def standings(record: Record, *, registered: float = 50.0, aside: float = 0.0) -> Found:
+    """`record` and B, as the source has them."""
+    one = Standing(record=record, registered=registered, aside=aside)
+    return Found((one, Standing(record=B, registered=50.0)))
 
 
 def route(routes: RouteTable, key: Key = KEY) -> Route:
@@ -97,7 +106,7 @@ def test_one_that_said_it_is_gone_is_not_tried_even_then() -> None:
 def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
     routes = table(A)
     routes.nack(KEY, A, 0, gone=True)
-    routes.update(KEY, [A], 0.5)
+    routes.update(KEY, Found.of([A]), 0.5)
     assert route(routes).usable == ()
     assert usable(routes, 1.0) == (A,)
 
@@ -105,7 +114,7 @@ def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
 def test_a_process_that_registers_anew_is_used_at_once() -> None:
     routes = table(A)
     routes.nack(KEY, A, 0, gone=True)
-    routes.update(KEY, [A, B], 0.1)
+    routes.update(KEY, Found.of([A, B]), 0.1)
     assert route(routes).usable == (B,)
 
 
@@ -123,52 +132,95 @@ def test_an_own_listener_does_not_pass_for_the_only_one() -> None:
     assert routes.get(OTHER) is None
 
 
-def test_records_that_vanish_at_once_are_kept_while_they_answer() -> None:
-    routes = table(A, B, grace=10)
-    routes.update(KEY, [], 5)
+def test_what_an_emptied_source_lost_is_kept_while_it_answers() -> None:
+    routes = table(A, B)
+    routes.update(KEY, INCOMPLETE, 5)
     assert route(routes).usable == (A, B)
     assert route(routes).ready
-    routes.update(KEY, [], 14.9)
-    assert route(routes).usable == (A, B)
-    routes.update(KEY, [], 15)
-    assert route(routes).usable == ()
+    routes.update(KEY, Found((Standing(record=C),), complete=False), 14.9)
+    assert route(routes).usable == (A, B, C)
+    routes.update(KEY, Found.of([C]), 15)
+    assert route(routes).usable == (C,)
 
 
-def test_the_first_failure_of_a_record_that_vanished_ends_its_grace() -> None:
-    routes = table(A, B, grace=10)
-    routes.update(KEY, [], 5)
+def test_what_an_emptied_source_lost_is_dropped_at_its_first_failure() -> None:
+    routes = table(A, B)
+    routes.update(KEY, INCOMPLETE, 5)
     routes.nack(KEY, A, 6, gone=False)
     assert route(routes).usable == (B,)
+    routes.update(KEY, INCOMPLETE, 6)
     routes.nack(KEY, B, 6, gone=False)
     assert route(routes).usable == ()
-    assert not routes.fresh(route(routes), 6)
+    assert not routes.fresh(route(routes), 7)
 
 
-def test_records_that_vanish_while_they_do_not_answer_are_not_kept() -> None:
-    routes = table(A, B, grace=10)
+def test_what_an_emptied_source_lost_while_it_did_not_answer_is_not_kept() -> None:
+    routes = table(A, B)
     routes.nack(KEY, A, 4, gone=False)
-    routes.update(KEY, [], 5)
+    routes.update(KEY, INCOMPLETE, 5)
     assert route(routes).usable == (B,)
 
 
-def test_records_that_vanish_one_by_one_are_not_kept() -> None:
-    routes = table(A, B, grace=10)
-    routes.update(KEY, [B], 1)
+def test_one_that_left_an_emptied_source_by_itself_is_not_kept() -> None:
+    routes = table(A, B)
+    routes.update(KEY, Found(gone=frozenset([A]), complete=False), 5)
     assert route(routes).usable == (B,)
 
 
-def test_grace_ends_when_the_source_knows_somebody_again() -> None:
-    routes = table(A, B, grace=10)
-    routes.update(KEY, [], 5)
-    routes.update(KEY, [B], 6)
-    assert route(routes).usable == (B,)
+def test_what_is_there_again_is_set_aside_like_any_other() -> None:
+    routes = table(A, B)
+    routes.update(KEY, INCOMPLETE, 5)
+    routes.update(KEY, Found((Standing(record=B),), complete=False), 6)
     routes.nack(KEY, B, 7, gone=False)
-    assert route(routes).records == (B,)
+    assert route(routes).records == (A, B)
+    assert route(routes).usable == (A,)
+
+
+def test_what_a_complete_source_no_longer_has_is_not_kept() -> None:
+    routes = table(A, B)
+    routes.update(KEY, Found.of([B]), 1)
+    assert route(routes).usable == (B,)
+
+
+def test_what_another_process_met_sets_a_record_aside_here() -> None:
+    routes = table(A, B)
+    routes.update(KEY, standings(A, aside=4), 0)
+    assert usable(routes, 3.9) == (B,)
+    assert usable(routes, 4.0) == (A, B)
+
+
+def test_what_another_process_met_ends_when_it_is_answered_there_or_here() -> None:
+    routes = table(A, B)
+    routes.update(KEY, standings(A, aside=4), 0)
+    routes.update(KEY, standings(A, aside=0), 1)
+    assert route(routes).usable == (A, B)
+    routes.update(KEY, standings(A, aside=4), 2)
+    assert routes.ack(KEY, A, 2)
+    assert route(routes).usable == (A, B)
+
+
+def test_what_one_met_itself_is_not_ended_by_what_others_say() -> None:
+    routes = table(A, B)
+    assert routes.nack(KEY, A, 0, gone=False) == 1.0
+    routes.update(KEY, standings(A, aside=20), 0)
+    routes.update(KEY, standings(A, aside=0), 0.5)
+    assert usable(routes, 0.9) == (B,)
+    assert usable(routes, 1.0) == (A, B)
+
+
+def test_one_that_registers_anew_is_back_at_once() -> None:
+    routes = table(A, B)
+    routes.update(KEY, standings(A, registered=100.0), 0)
+    routes.nack(KEY, A, 0, gone=True)
+    routes.update(KEY, standings(A, registered=100.0), 0.1)
+    assert usable(routes, 0.2) == (B,)
+    routes.update(KEY, standings(A, registered=107.5), 0.3)
+    assert usable(routes, 0.3) == (A, B)
 
 
 def test_only_keys_in_use_are_read_again() -> None:
     routes = table(A)
-    routes.update(OTHER, [B], 0)
+    routes.update(OTHER, Found.of([B]), 0)
     routes.tick([KEY, OTHER])
     assert routes.in_use() == []
     route(routes).used = True
@@ -181,7 +233,7 @@ def test_a_route_that_was_not_read_is_used_but_not_relied_on() -> None:
     routes.tick([])
     assert not route(routes).ready
     assert routes.fresh(route(routes), 100)
-    routes.update(KEY, [A], 100)
+    routes.update(KEY, Found.of([A]), 100)
     assert route(routes).ready
 
 
@@ -213,16 +265,17 @@ actions = st.lists(
 )
 
 
-@given(actions, st.sampled_from([0.0, 3.0]))
+@given(actions, st.booleans())
 def test_whatever_happens_usable_records_are_known_ones_and_ready_means_usable(
-    steps: list[tuple[str, Record, list[Record], float]], grace: float
+    steps: list[tuple[str, Record, list[Record], float]], complete: bool
 ) -> None:
-    routes = table(A, grace=grace)
+    routes = table(A)
     now = 0.0
     for action, record, records, pause in steps:
         now += pause
         if action == "update":
-            routes.update(KEY, records, now)
+            standing = tuple(Standing(record=r, aside=pause) for r in sorted(records))
+            routes.update(KEY, Found(standing, complete=complete), now)
         elif action in ("nack", "gone"):
             routes.nack(KEY, record, now, gone=action == "gone")
         elif action == "ack":

@@ -14,11 +14,22 @@ from zmq_matchmaker._errors import (
     InvalidURL,
     MalformedTable,
     MatchmakerError,
+    NotSupported,
     Unavailable,
     UnknownMatchmaker,
 )
 from zmq_matchmaker._loader import NAMESPACE, load
-from zmq_matchmaker._model import Entry, Key, Record, Role
+from zmq_matchmaker._model import (
+    Entry,
+    Finding,
+    Found,
+    Key,
+    Listing,
+    Record,
+    Role,
+    Severity,
+    Standing,
+)
 from zmq_matchmaker._statistics import DirectoryStatistics
 from zmq_matchmaker._url import Host, MatchmakerURL
 
@@ -32,16 +43,22 @@ __all__ = [
     "Directory",
     "DirectoryStatistics",
     "Entry",
+    "Finding",
+    "Found",
     "Host",
     "InvalidRecord",
     "InvalidURL",
     "Key",
+    "Listing",
     "MalformedTable",
     "Matchmaker",
     "MatchmakerError",
     "MatchmakerURL",
+    "NotSupported",
     "Record",
     "Role",
+    "Severity",
+    "Standing",
     "Unavailable",
     "UnknownMatchmaker",
     "Watch",

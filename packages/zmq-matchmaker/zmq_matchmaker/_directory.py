@@ -27,8 +27,6 @@ __all__ = ["Directory"]
 
 TICK: Final = 5.0
 """At most so many seconds between two looks at the routes in use."""
-GRACE: Final = 10.0
-"""Seconds within which processes register again in a source that was emptied."""
 REFRESH_INTERVAL: Final = 0.1
 WRITE_PATIENCE: Final = 5.0
 """Seconds for which `announce` and `withdraw` wait, should a backend take longer."""
@@ -64,8 +62,7 @@ class Directory:
             update = expire / 3 if expire > 0 else FOREVER_UPDATE
         self._backend = backend
         self._clock = clock
-        grace = GRACE if backend.characteristics.forgetful else 0.0
-        self._routes = RouteTable(first_pause, longest_pause, grace)
+        self._routes = RouteTable(first_pause, longest_pause)
         self._registrations = Registrations(update)
         self._upkeep = Upkeep(
             backend,
@@ -147,23 +144,38 @@ class Directory:
 
     # -- availability ----------------------------------------------------------------
 
-    def nack(self, key: Key, record: Record, *, gone: bool = False) -> None:
-        """`record` did not answer: others are preferred for a while.
+    def nack(self, key: Key, host: Record | str, *, gone: bool = False) -> None:
+        """`host` did not answer: others are preferred for a while, here and elsewhere.
 
+        A record that `lookup` returned, or the endpoint of one (`tcp://host:port`,
+        `host:port`).  Other processes learn it through the backend, if that can.
         `gone`: it answered that nobody there listens on `key`.  It is not tried
         at all for that while, and the source is asked again.  Does not block.
         """
         with self._upkeep.lock:
-            self._routes.nack(key, record, self._clock(), gone=gone)
+            for record in self._records_of(key, host):
+                pause = self._routes.nack(key, record, self._clock(), gone=gone)
+                if pause:
+                    self._upkeep.share((key, record), pause)
             if gone and self._upkeep.reading.works:
                 self._upkeep.want(key, anew=True)
 
-    def ack(self, key: Key, record: Record) -> None:
-        """`record` answered: it is as good as any other.  Does not block."""
+    def ack(self, key: Key, host: Record | str) -> None:
+        """`host` answered: it is as good as any other, at once.  Does not block."""
         route = self._route(key)
         if route is not None and route.aside:
             with self._upkeep.lock:
-                self._routes.ack(key, record, self._clock())
+                for record in self._records_of(key, host):
+                    if self._routes.ack(key, record, self._clock()):
+                        self._upkeep.share((key, record), 0.0)
+
+    def _records_of(self, key: Key, host: Record | str) -> Iterable[Record]:
+        if isinstance(host, Record):
+            return (host,)
+        endpoint = host if "://" in host else f"tcp://{host}"
+        route = self._route(key)
+        records = route.records if route is not None else ()
+        return [record for record in records if record.endpoint == endpoint]
 
     # -- announcing ------------------------------------------------------------------
 

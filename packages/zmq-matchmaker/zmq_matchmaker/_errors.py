@@ -9,6 +9,7 @@ __all__ = [
     "InvalidURL",
     "MalformedTable",
     "MatchmakerError",
+    "NotSupported",
     "Unavailable",
     "UnknownMatchmaker",
 ]
@@ -38,6 +39,10 @@ class MalformedTable(MatchmakerError, ValueError):
         self.path = path
         self.line = line
         self.problem = problem
+
+
+class NotSupported(MatchmakerError):
+    """The backend cannot do this, now or later."""
 
 
 class Unavailable(MatchmakerError):

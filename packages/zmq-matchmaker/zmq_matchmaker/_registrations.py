@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     entries: tuple[Entry, ...]
     everything: bool
     """Whether `entries` are all there are."""
+    refresh: bool = False
+    """Whether the source has taken all of them before, and none of them was lost since."""
 
 
 class Registrations:
@@ -44,6 +46,7 @@ class Registrations:
         self._leaving: dict[Entry, None] = {}
         self._refresh_at = _NEVER
         self._retry_at = 0.0
+        self._lost = False
         self._turn = 0
 
     def __len__(self) -> int:
@@ -90,7 +93,8 @@ class Registrations:
             return None
         everything = self._refresh_at <= now
         entries = self._entries if everything else self._unwritten
-        return Batch(tuple(self._leaving), tuple(entries), everything)
+        refresh = everything and not self._lost and not self._unwritten
+        return Batch(tuple(self._leaving), tuple(entries), everything, refresh)
 
     def written(self, batch: Batch, now: float) -> None:
         """The source took it."""
@@ -98,6 +102,8 @@ class Registrations:
             self._leaving.pop(entry, None)
         for entry in batch.entries:
             self._unwritten.pop(entry, None)
+        if batch.everything:
+            self._lost = False
         if not self._entries:
             self._refresh_at = _NEVER
         elif batch.everything or self._refresh_at == _NEVER:
@@ -108,11 +114,13 @@ class Registrations:
         self._retry_at = now + pause
         if self._entries:
             # Everything, since by then what had been written may have expired.
+            self._lost = True
             self._refresh_at = now + pause
 
     def lost(self, now: float) -> None:
         """The source has forgotten us: tell it again, but not all processes at once."""
-        if self._entries:
+        if self._entries and not self._lost:
+            self._lost = True
             self._refresh_at = min(self._refresh_at, now + self._jitter(0.0, 1.0))
 
     def farewell(self) -> tuple[Entry, ...]:

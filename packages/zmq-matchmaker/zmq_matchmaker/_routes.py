@@ -9,10 +9,13 @@ none of them waits to be tried again, and it was read from the source lately.  A
 route that nobody used for a tick is not read again and becomes *stale*: its
 records are still used, but the next lookup has it read in the background.
 
-A source that was emptied (a Redis that restarted) looks like one whose listeners
-have all left.  So when all of a route's records vanish at once it becomes
-*doubtful*: those that have answered so far are kept for a while, within which
-their processes register again, and the first failure of one ends its grace.
+A source that was emptied (a Redis that restarted) says that what it has is not
+*complete*.  Then the records that it has lost are kept while they answer, since
+their processes are about to register again; the first failure of one ends that.
+
+A record is set aside by what this process met itself (*own*), or because the
+source says that another process met it.  What one met itself counts for more:
+only time, an answer, or a new registration of the record ends it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from zmq_matchmaker._model import Key, Record
+from zmq_matchmaker._model import Found, Key, Record, Standing
 
 __all__ = ["Route", "RouteTable"]
 
@@ -36,6 +39,7 @@ class _Aside:
     until: float
     pause: float
     gone: bool
+    own: bool
 
 
 @dataclass(slots=True)
@@ -48,7 +52,9 @@ class Route:
     ready: bool = False
     used: bool = True
     stale: bool = False
-    doubtful_until: float | None = None
+    registered: dict[Record, float | None] = field(default_factory=dict)
+    doubtful: frozenset[Record] = frozenset()
+    """Records that the source has lost, or whose processes have left: it does not know."""
     idle_ticks: int = 0
     next_return: float | None = None
     """When the first record that was set aside is to be tried again."""
@@ -80,18 +86,14 @@ class RouteTable:
     """All routes of a process.
 
     `first_pause` and `longest_pause` are the seconds for which a record that did
-    not answer is set aside: the first, doubled each time, up to the second.  `grace`
-    is for how long records that vanished all at once are kept, `idle_limit` after how
-    many ticks an unused route is forgotten.
+    not answer is set aside: the first, doubled each time, up to the second.
+    `idle_limit` is after how many ticks an unused route is forgotten.
     """
 
-    def __init__(
-        self, first_pause: float, longest_pause: float, grace: float = 0.0, idle_limit: int = 10
-    ) -> None:
+    def __init__(self, first_pause: float, longest_pause: float, idle_limit: int = 10) -> None:
         self._routes: dict[Key, Route] = {}
         self._first_pause = first_pause
         self._longest_pause = longest_pause
-        self._grace = grace
         self._idle_limit = idle_limit
         self.get: Final[Callable[[Key], Route | None]] = self._routes.get
         """What is known of a key."""
@@ -105,28 +107,39 @@ class RouteTable:
             route.settle(now)
         return bool(route.usable) or now - route.fetched < EMPTY_LIFETIME
 
-    def update(self, key: Key, records: Iterable[Record], now: float) -> Route:
+    def update(self, key: Key, found: Found, now: float) -> Route:
         """The source was asked and answered."""
         route = self._routes.get(key)
         if route is None:
             route = self._routes[key] = Route(fetched=now)
         route.fetched = now
-        route.records = self._believed(route, tuple(records), now)
+        for standing in found.standings:
+            self._weigh(route, standing, now)
+        live = found.records
+        route.doubtful = frozenset()
+        if not found.complete:
+            gone = found.gone.union(live, route.aside)
+            route.doubtful = frozenset(record for record in route.records if record not in gone)
+        route.records = tuple(sorted((*live, *route.doubtful))) if route.doubtful else live
+        route.registered = {standing.record: standing.registered for standing in found.standings}
         route.stale = False
         route.settle(now)
         return route
 
-    def _believed(self, route: Route, found: tuple[Record, ...], now: float) -> tuple[Record, ...]:
-        """`found`, or what there was before while it may only have been forgotten."""
-        if found or not route.records:
-            route.doubtful_until = None
-            return found
-        if route.doubtful_until is None:
-            route.doubtful_until = now + self._grace
-        if route.doubtful_until <= now:
-            route.doubtful_until = None
-            return ()
-        return tuple(record for record in route.records if record not in route.aside)
+    def _weigh(self, route: Route, standing: Standing, now: float) -> None:
+        """Take over what the source says of one record's availability."""
+        record = standing.record
+        before = route.registered.get(record)
+        if before is not None and standing.registered not in (None, before):
+            route.aside.pop(record, None)  # its process was started again, or can be reached again
+        item = route.aside.get(record)
+        if item is not None and item.own:
+            return
+        if standing.aside > 0:
+            until = now + standing.aside
+            route.aside[record] = _Aside(until, self._first_pause, gone=False, own=False)
+        elif item is not None:
+            del route.aside[record]
 
     def add(self, key: Key, record: Record, now: float) -> None:
         """This process listens on `key` now: its own lookups need not wait to learn it."""
@@ -142,33 +155,47 @@ class RouteTable:
             route.records = tuple(other for other in route.records if other != record)
             route.settle(now)
 
-    def nack(self, key: Key, record: Record, now: float, *, gone: bool) -> None:
-        """`record` did not answer, or (`gone`) said that nobody there listens on `key`."""
+    def nack(self, key: Key, record: Record, now: float, *, gone: bool) -> float:
+        """`record` did not answer, or (`gone`) said that nobody there listens on `key`.
+
+        Returns the seconds for which it is set aside now; 0 if that was known.
+        """
         route = self._routes.get(key)
         if route is None or record not in route.records:
-            return
-        if route.doubtful_until is not None:
+            return 0.0
+        if record in route.doubtful:
+            route.doubtful -= {record}
             self.remove(key, record, now)
-            return
+            return 0.0
         before = route.aside.get(record)
-        if before is not None and before.until > now and (before.gone or not gone):
-            return  # several threads met the same failure: it counts once
         pause = self._first_pause
-        if before is not None:
+        if before is not None and before.own:
+            if before.until > now and (before.gone or not gone):
+                return 0.0  # several threads met the same failure: it counts once
             pause = min(before.pause * 2, self._longest_pause)
-        route.aside[record] = _Aside(now + pause, pause, gone)
+        route.aside[record] = _Aside(now + pause, pause, gone, own=True)
         route.settle(now)
+        return pause
 
-    def ack(self, key: Key, record: Record, now: float) -> None:
-        """`record` answered."""
+    def ack(self, key: Key, record: Record, now: float) -> bool:
+        """`record` answered; whether it was set aside until now."""
         route = self._routes.get(key)
-        if route is not None and route.aside.pop(record, None) is not None:
-            route.settle(now)
+        item = None if route is None else route.aside.pop(record, None)
+        if route is None or item is None:
+            return False
+        route.settle(now)
+        return item.until > now
 
-    def distrust(self) -> None:
-        """Any route may have changed."""
-        for route in self._routes.values():
-            route.set_stale(True)
+    def keys(self) -> set[Key]:
+        """The keys of all routes."""
+        return set(self._routes)
+
+    def distrust(self, keys: Iterable[Key] | None = None) -> None:
+        """The routes of `keys` may have changed; None: any may have."""
+        for key in self._routes if keys is None else keys:
+            route = self._routes.get(key)
+            if route is not None:
+                route.set_stale(True)
 
     def in_use(self) -> list[Key]:
         """The keys that were looked up since the last tick."""

@@ -18,6 +18,8 @@ class DirectoryStatistics:
     """Round trips for lookups."""
     writes: int = 0
     """Round trips for announcing and withdrawing."""
+    changes: int = 0
+    """Changes that the source reported by itself."""
     failures: int = 0
     """Round trips that failed."""
     reachable: bool = True

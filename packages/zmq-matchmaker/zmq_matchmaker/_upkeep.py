@@ -13,13 +13,14 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from zmq_matchmaker._backend import Matchmaker, Watch
+from zmq_matchmaker._changes import Changes
 from zmq_matchmaker._errors import MatchmakerError, Unavailable
 from zmq_matchmaker._health import Health, RateLimitedLog
-from zmq_matchmaker._model import Entry, Key, Record
+from zmq_matchmaker._model import Entry, Found, Key
 from zmq_matchmaker._registrations import Batch, Registrations
 from zmq_matchmaker._request import Request
 from zmq_matchmaker._routes import RouteTable
@@ -29,7 +30,7 @@ __all__ = ["Upkeep"]
 
 LOG = logging.getLogger(__name__)
 
-_WRITE, _READ, _WATCH = "register", "look up", "watch"
+_WRITE, _READ, _WATCH, _SHARE = "register", "look up", "watch", "tell who does not answer"
 _NEVER: Final = float("inf")
 
 
@@ -54,6 +55,7 @@ class Upkeep:
         self.statistics = DirectoryStatistics()
         self.reading = Health()
         self.writing = Health()
+        self._sharing = Health()
         self._backend = backend
         self._routes = routes
         self._registrations = registrations
@@ -64,6 +66,9 @@ class Upkeep:
         self._wanted: dict[Key, Request] = {}
         self._asked: dict[Key, Request] = {}
         self._write_request: Request | None = None
+        self._pauses: dict[Entry, float] = {}
+        self._changes = Changes()
+        self._followed: set[Key] = set()
         self._next_tick = _NEVER
         self._watch: Watch | None = None
         self._thread: threading.Thread | None = None
@@ -105,6 +110,12 @@ class Upkeep:
             self._write_request = request
         self.lock.notify_all()
         return self._write_request
+
+    def share(self, entry: Entry, pause: float) -> None:
+        """Tell others that `entry` is set aside for `pause` seconds; 0: no longer."""
+        if self._backend.characteristics.availability and self._start():
+            self._pauses[entry] = pause
+            self.lock.notify_all()
 
     def _start(self) -> bool:
         """Whether there is a thread to do the work, from now on."""
@@ -178,9 +189,9 @@ class Upkeep:
                     self.lock.wait(seconds)
                 if self._closing:
                     break
-            self._supervised(_WATCH, self._start_watch)
             self._supervised(_WRITE, self._do_writes)
             self._supervised(_READ, self._do_lookups)
+            self._supervised(_SHARE, self._do_share)
         try:
             self._say_goodbye()
         except Exception:
@@ -213,7 +224,9 @@ class Upkeep:
         """When there is something to do.  Under the lock."""
         if self._write_request is not None:
             return -_NEVER  # also if there is nothing left to write: somebody waits to hear it
-        due = min(self._registrations.due, self._next_tick)
+        due = min(self._registrations.due, self._next_tick, self._changes.due)
+        if self._pauses:
+            due = min(due, self._sharing.retry_at)
         if self._wanted:
             due = min(due, self.reading.impatient_at)
         return due
@@ -224,28 +237,50 @@ class Upkeep:
             self.statistics.reachable = True
             LOG.info("%s: works again", self._backend.url)
 
-    def _start_watch(self) -> None:
-        if self._watch is None and self._backend.characteristics.push:
+    def _follow(self, keys: set[Key]) -> None:
+        """Have changes of `keys` reported, before they are looked up."""
+        if keys == self._followed or not self._backend.characteristics.push:
+            return
+        if self._watch is None:
             self._watch = self._backend.watch(self._source_changed)
+        if self._watch is not None:
+            self._watch.follow(keys)
+        self._followed = keys
 
     def _source_changed(self, key: Key | None) -> None:
-        """The source says that something is new."""
+        """The source says that something is new.  Called by its thread, or by any that writes."""
         with self.lock:
             if key is None:
                 self._routes.distrust()
-                self._next_tick = self._clock()
+                keys = self._routes.in_use()
+            else:
+                keys = [key] if key in self._asked or self._routes.get(key) is not None else []
+            if keys:
+                self.statistics.changes += 1
+                self._changes.add(keys, self._clock())
                 self.lock.notify_all()
-            elif self._routes.get(key) is not None:
-                self.want(key, anew=True)
+
+    def _do_share(self) -> None:
+        with self.lock:
+            if not self._pauses or self._clock() < self._sharing.retry_at:
+                return
+            pauses, self._pauses = self._pauses, {}
+        try:
+            self._backend.set_aside(pauses)
+        except MatchmakerError:
+            self._sharing.failed(self._clock())  # not tried again: it is of the moment only
+            raise
+        self._sharing.succeeded()
 
     def _do_writes(self) -> None:
         with self.lock:
             request, self._write_request = self._write_request, None
             batch = self._registrations.batch(self._clock())
         error: MatchmakerError | None = Unavailable(f"{self._backend.url}: writing failed")
+        kept = True
         try:
             if batch is not None:
-                self._write(batch)
+                kept = self._write(batch)
             error = None
         except MatchmakerError as problem:
             error = problem
@@ -257,17 +292,24 @@ class Upkeep:
                     self._registrations.failed(now, self.writing.failed(now))
                 elif batch is not None:
                     self._registrations.written(batch, self._clock())
+                    if not kept:
+                        self._registrations.lost(self._clock())
                     self._worked(self.writing)
             if request is not None:
                 request.finish(error)
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> bool:
+        """Whether the source has kept what it was told before."""
         if batch.leaving:
             self.statistics.writes += 1
             self._backend.unregister(batch.leaving)
-        if batch.entries:
-            self.statistics.writes += 1
-            self._backend.register(batch.entries, self._ttl)
+        if not batch.entries:
+            return True
+        self.statistics.writes += 1
+        if batch.refresh:
+            return self._backend.refresh(batch.entries, self._ttl)
+        self._backend.register(batch.entries, self._ttl)
+        return True
 
     def _do_lookups(self) -> None:
         with self.lock:
@@ -278,7 +320,9 @@ class Upkeep:
                 requests, self._wanted = self._wanted, {}
                 self._asked = requests
             asked = dict.fromkeys(requests)
+            asked.update(dict.fromkeys(self._changes.take(now)))
             sample = None
+            follow = self._routes.keys().union(asked)
             if ticks:
                 self._next_tick = now + self._tick
                 asked.update(dict.fromkeys(self._routes.in_use()))
@@ -289,8 +333,9 @@ class Upkeep:
         error: MatchmakerError | None = Unavailable(f"{self._backend.url}: looking up failed")
         try:
             if asked:
+                self._supervised(_WATCH, lambda: self._follow(follow))
                 self.statistics.rounds += 1
-                found = dict(zip(asked, self._backend.lookup(list(asked)), strict=True))
+                found = dict(zip(asked, self._backend.find(list(asked)), strict=True))
                 self._take(found, requests, sample)
             if ticks:
                 with self.lock:
@@ -303,6 +348,7 @@ class Upkeep:
             with self.lock:
                 self._asked = {}
                 if error is not None:
+                    self._routes.distrust(asked)
                     self.reading.failed(self._clock())
                     self._next_tick = self.reading.retry_at
                 elif asked:
@@ -312,22 +358,22 @@ class Upkeep:
 
     def _take(
         self,
-        found: Mapping[Key, Sequence[Record]],
+        found: Mapping[Key, Found],
         requests: Mapping[Key, Request],
         sample: Entry | None,
     ) -> None:
         with self.lock:
             now = self._clock()
-            for key, records in found.items():
+            for key, what in found.items():
                 if key in requests or self._routes.get(key) is not None:
-                    self._routes.update(key, records, now)
+                    self._routes.update(key, what, now)
             # What was announced or withdrawn since the source was asked.
             announced, withdrawn = self._registrations.changes
             for key, record in announced:
                 self._routes.add(key, record, now)
             for key, record in withdrawn:
                 self._routes.remove(key, record, now)
-            if sample is not None and sample[1] not in found[sample[0]]:
+            if sample is not None and sample[1] not in found[sample[0]].records:
                 self._registrations.lost(now)
 
 

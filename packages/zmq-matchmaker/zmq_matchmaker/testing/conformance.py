@@ -22,6 +22,7 @@ from typing import Final
 import pytest
 
 from zmq_matchmaker._backend import Matchmaker
+from zmq_matchmaker._errors import NotSupported
 from zmq_matchmaker._loader import load
 from zmq_matchmaker._model import Entry, Key, Record, Role
 from zmq_matchmaker._url import MatchmakerURL
@@ -310,6 +311,8 @@ class MatchmakerConformance(ReadingConformance):
             assert watch is None
             return
         assert watch is not None
+        watch.follow([self.key])
+        assert _found(watcher, self.key) == ()
         entries: list[Entry] = [(self.key, _record())]
         writer.register(entries, 60)
         _until(lambda: self.key in told or None in told, "the new record was reported")
@@ -321,6 +324,99 @@ class MatchmakerConformance(ReadingConformance):
         told.clear()
         writer.register(entries, 60)
         assert told == []
+
+    def test_what_one_registers_another_does_not_unregister_but_may_remove(
+        self, connect: Connect
+    ) -> None:
+        one, other = connect(), connect()
+        one.register([(self.key, _record())], 60)
+        other.register([(self.key, _record())], 60)  # the same address: the last one has it
+        if one.characteristics.survey:
+            one.unregister([(self.key, _record())])
+            assert _found(one, self.key) == (_record(),)
+        one.remove([(self.key, _record())])
+        assert _found(other, self.key) == ()
+
+    def test_refreshing_prolongs_all_and_tells_of_what_was_lost(self, connect: Connect) -> None:
+        matchmaker = connect()
+        entries: list[Entry] = [
+            (self.key._replace(topic=str(number)), _record(number)) for number in range(5)
+        ]
+        matchmaker.register(entries, 60)
+        assert matchmaker.refresh(entries, 60)
+        assert _found(matchmaker, entries[0][0]) == (entries[0][1],)
+        if matchmaker.characteristics.expiry:
+            matchmaker.register(entries, 0.2)
+            _until(lambda: _found(matchmaker, entries[0][0]) == (), "expired")
+            if not matchmaker.refresh(entries, 0.2):
+                matchmaker.register(entries, 60)
+            else:
+                matchmaker.refresh(entries, 60)
+            assert [_found(matchmaker, key) for key, _ in entries] == [(r,) for _, r in entries]
+
+    def test_a_record_says_when_it_expires_and_since_when_it_is_there(
+        self, connect: Connect
+    ) -> None:
+        matchmaker = connect()
+        matchmaker.register([(self.key, _record(1))], 60)
+        matchmaker.register([(self.key, _record(2))], None)
+        [found] = matchmaker.find([self.key])
+        assert found.records == (_record(1), _record(2))
+        if not matchmaker.characteristics.survey:
+            return
+        short, endless = found.standings
+        assert short.ttl is not None
+        assert 50 < short.ttl <= 60
+        assert endless.ttl is None
+        assert short.registered is not None
+        assert matchmaker.refresh([(self.key, _record(1))], 60)
+        [again] = connect().find([self.key])
+        assert again.standings[0].registered == short.registered
+
+    def test_everything_can_be_listed(self, connect: Connect) -> None:
+        matchmaker = connect()
+        if not matchmaker.characteristics.survey:
+            with pytest.raises(NotSupported):
+                matchmaker.survey()
+            return
+        assert matchmaker.survey() == []
+        entries: list[Entry] = [
+            (Key(role, "exchange", topic, server), _record(number))
+            for role in Role
+            for number, (topic, server) in enumerate([("a.b", ""), ("a", "host@lvm"), ("", "é")])
+        ]
+        matchmaker.register(entries, 60)
+        listed = [(key, standing.record) for key, standing in connect().survey()]
+        assert listed == sorted(entries)
+
+    def test_one_that_is_set_aside_is_so_for_all_until_it_is_back(self, connect: Connect) -> None:
+        one, other = connect(), connect()
+        one.register([(self.key, _record(1)), (self.key, _record(2))], 60)
+        if not one.characteristics.availability:
+            one.set_aside({(self.key, _record(1)): 30})
+            assert _found(other, self.key) == (_record(1), _record(2))
+            return
+
+        def aside() -> list[float]:
+            [found] = other.find([self.key])
+            return [standing.aside for standing in found.standings]
+
+        assert aside() == [0, 0]
+        one.set_aside({(self.key, _record(1)): 30, (_NOBODY, _record(1)): 30})
+        first, second = aside()
+        assert 20 < first <= 30
+        assert second == 0
+        one.set_aside({(self.key, _record(1)): 0})
+        assert aside() == [0, 0]
+        one.set_aside({(self.key, _record(1)): 30})
+        [before] = other.find([self.key])
+        other.register([(self.key, _record(1))], 60)
+        assert aside() == [0, 0]
+        [after] = other.find([self.key])
+        assert after.standings[0].registered != before.standings[0].registered
+        one.set_aside({(self.key, _record(2)): 0.1})
+        _until(lambda: aside() == [0, 0], "its time is over")
+        assert _found(other, _NOBODY) == ()
 
     @staticmethod
     def _needs_expiry(matchmaker: Matchmaker) -> None:

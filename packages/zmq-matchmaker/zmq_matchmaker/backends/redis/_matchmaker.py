@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backend: finds out what its hosts are, then keeps the records there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
+
+from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
+from zmq_matchmaker._model import Entry, Found, Key, Listing, Record
+from zmq_matchmaker._url import MatchmakerURL
+from zmq_matchmaker.backends.redis._independent import Independent
+from zmq_matchmaker.backends.redis._server import Server, discover
+from zmq_matchmaker.backends.redis._settings import RedisSettings
+from zmq_matchmaker.backends.redis._store import Store
+from zmq_matchmaker.backends.redis._watch import RedisWatch
+
+__all__ = ["RedisMatchmaker"]
+
+
+class RedisMatchmaker(Matchmaker):
+    """`redis://[user[:password]@]host[:port][,host…]/deployment?db=0&ssl=true…`.
+
+    The hosts are one Redis, nodes of a cluster, Sentinels, or several Redis that
+    know nothing of each other: they are asked at the first use.  With the scheme
+    `sentinel` they have to be Sentinels, and the path is `/group/deployment`.
+    """
+
+    characteristics: ClassVar = Characteristics(
+        shared_across_processes=True,
+        shared_across_hosts=True,
+        persistent=True,
+        expiry=True,
+        push=True,
+        availability=True,
+        survey=True,
+    )
+
+    def __init__(self, url: MatchmakerURL) -> None:
+        super().__init__(url)
+        self._settings = RedisSettings.of(url)
+        self._lock = threading.Lock()
+        self._stores: tuple[Store, ...] = ()
+        self._independent: Independent | None = None
+        self._pid = os.getpid()
+
+    def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
+        """Add the records to this process's lease, and collect what has expired."""
+        one = self._one()
+        if isinstance(one, Store):
+            one.register(entries, ttl)
+        else:
+            one.write(lambda store: store.register(entries, ttl))
+
+    def refresh(self, entries: Sequence[Entry], ttl: float | None) -> bool:
+        """Prolong the lease: one command, whatever the number of records."""
+        one = self._one()
+        if isinstance(one, Store):
+            return one.refresh(ttl)
+        return all(one.write(lambda store: store.refresh(ttl)))
+
+    def unregister(self, entries: Sequence[Entry]) -> None:
+        """Remove those of the records that are this process's."""
+        one = self._one()
+        if isinstance(one, Store):
+            one.unregister(entries)
+        else:
+            one.write(lambda store: store.unregister(entries))
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Remove the records."""
+        one = self._one()
+        if isinstance(one, Store):
+            one.unregister(entries, anybody=True)
+        else:
+            one.write(lambda store: store.unregister(entries, anybody=True))
+
+    def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
+        """The records that have not expired."""
+        return [found.records for found in self.find(keys)]
+
+    def find(self, keys: Sequence[Key]) -> list[Found]:
+        """The same, with all that is known of them."""
+        one = self._one()
+        return one.find(keys).found if isinstance(one, Store) else one.find(keys)
+
+    def set_aside(self, pauses: Mapping[Entry, float]) -> None:
+        """Note for how long others are to be preferred."""
+        one = self._one()
+        if isinstance(one, Store):
+            one.set_aside(pauses)
+        else:
+            one.write(lambda store: store.set_aside(pauses))
+
+    def survey(self) -> list[Listing]:
+        """Everything in this deployment."""
+        one = self._one()
+        return one.survey() if isinstance(one, Store) else one.read(Store.survey)
+
+    def watch(self, changed: Changed) -> Watch:
+        """Subscribes on a connection of its own, with each server."""
+        self._one()
+        watches = [RedisWatch(store.server, store.name, changed) for store in self._stores]
+        return watches[0] if len(watches) == 1 else _Watches(watches)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            stores, self._stores = self._stores, ()
+            independent, self._independent = self._independent, None
+        if independent is not None and self._pid == os.getpid():
+            independent.close()
+        for store in stores:
+            store.server.close()
+
+    def _one(self) -> Store | Independent:
+        """Where to write and read; asks the hosts what they are, if that is not known yet."""
+        with self._lock:
+            if not self._stores:
+                servers: list[Server] = discover(self._settings)
+                self._stores = tuple(Store(server, self._settings.prefix) for server in servers)
+            if len(self._stores) == 1:
+                return self._stores[0]
+            if self._independent is None or self._pid != os.getpid():
+                self._independent = Independent(self._stores)  # threads do not come over a fork
+                self._pid = os.getpid()
+            return self._independent
+
+
+class _Watches(Watch):
+    """One for each server: what several report is looked at once."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+
+    def follow(self, keys: Collection[Key]) -> None:
+        for watch in self._watches:
+            watch.follow(keys)
+
+    def close(self) -> None:
+        for watch in self._watches:
+            watch.close()
