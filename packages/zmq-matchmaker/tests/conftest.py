@@ -50,7 +50,7 @@ def shared_redis() -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test returns every thread and descriptor that it took."""
-    for name in ("shared_redis", "restricted_redis", "tls_redis"):
+    for name in ("shared_redis", "restricted_redis", "tls_redis", "sentinels"):
         if name in request.fixturenames:
             request.getfixturevalue(name)  # lives longer than this test
     before = _held()
@@ -86,7 +86,7 @@ def commands(redis: RedisServer) -> Iterator[Callable[[], list[str]]]:
         def sent() -> list[str]:
             with redis.client() as other:
                 other.echo(marker)
-            found = []
+            found: list[str] = []
             while True:
                 entry = monitor.next_command()
                 if marker in entry["command"]:

@@ -72,7 +72,7 @@ def test_a_broken_url_is_refused_by_its_broken_part(text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("redis://h1,h2/x", "only one Redis server"),
+        ("redis://h1,h1:6379/x", "named twice"),
         ("redis://h/x?tls=true", "unknown setting 'tls'.*known: db"),
         ("redis://h/x?db=one", "db='one'"),
         ("redis://h/x?db=-1", "db='-1'"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +59,7 @@ class RedisServer:
     `arguments` are passed on to redis-server.  With `password` clients have to
     give it, for the default user or for `user`, who may do what `acl` says.
     With `tls` it speaks nothing else, and asks clients for no certificate.
+    Its port is not above `highest_port`.
     Keeps what it holds only over `restart(empty=False)`.
     """
 
@@ -67,12 +70,14 @@ class RedisServer:
         password: str | None = None,
         acl: str = "~* &* +@all",
         tls: TLSFiles | None = None,
+        highest_port: int = 65535,
     ) -> None:
         self._arguments = arguments
         self._user = user
         self._password = password
         self._acl = acl
         self._tls = tls
+        self._highest_port = highest_port
         self._process: subprocess.Popen[bytes] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.port = 0
@@ -104,7 +109,7 @@ class RedisServer:
         self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
         try:
             for attempt in range(1, _PORT_TRIES + 1):
-                self.port = _free_port()
+                self.port = _free_port(self._highest_port)
                 try:
                     self.start()
                 except RuntimeError as error:
@@ -215,11 +220,14 @@ class RedisServer:
         return Path(self._temporary.name)
 
 
+_ANY: Final = 65535
 _ADMIN: Final = "test-admin"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_port(highest: int) -> int:
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            wish = 0 if highest == _ANY else random.randrange(20000, highest)
+            probe.bind(("127.0.0.1", wish))
+            port: int = probe.getsockname()[1]
+            return port

@@ -77,9 +77,13 @@ end
 -- A Redis that is full refuses a script whose first write takes memory, and takes one whose
 -- first write takes none.
 local function begin_writing() redis.call('ZREM', KEYS[1], '') end
+local function unless_wrong_type(problem)
+  if not string.find(problem, 'WRONGTYPE') then error(problem) end
+  return problem
+end
 local function standings(key, aside)
   local fields = redis.pcall('HGETALL', key)
-  if fields.err then return {fields.err} end
+  if fields.err then return {unless_wrong_type(fields.err)} end
   local until_ = {}
   local marks = redis.pcall('ZRANGE', aside, 0, -1, 'WITHSCORES')
   for i = 1, #marks, 2 do until_[marks[i]] = tonumber(marks[i + 1]) end
@@ -129,7 +133,9 @@ for i = 4, #ARGV, 2 do
   local place, record = tonumber(ARGV[i]), ARGV[i + 1]
   local key = KEYS[place]
   local value = redis.pcall('HGET', key, record)
-  if type(value) == 'table' then broken[#broken + 1] = key
+  if type(value) == 'table' then
+    unless_wrong_type(value.err)
+    broken[#broken + 1] = key
   else
     local marked = redis.pcall('ZREM', KEYS[place + 1], record)
     if not (lives and value and lease_of(value) == lease and marked == 0) then

@@ -73,8 +73,9 @@ class RedisSettings(NamedTuple):
         port = DEFAULT_PORT
         if url.scheme == SENTINEL:
             port = DEFAULT_SENTINEL_PORT
-            first, _, path = path.partition("/")
-            group = first or group
+            if group is None:
+                first, _, path = path.partition("/")
+                group = first or None
         hosts = url.hosts or (Host("127.0.0.1"),)
         addresses = tuple(Address(host.name or "127.0.0.1", host.port or port) for host in hosts)
         if len(set(addresses)) < len(addresses):
