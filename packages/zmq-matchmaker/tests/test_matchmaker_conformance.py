@@ -102,7 +102,7 @@ class TestRedisWithUserWhoMayDoNoMoreThanNeeded(MatchmakerConformance):
         with server.client() as admin:
             admin.execute_command(
                 *("ACL", "SETUSER", "reader", "on", ">secret", "~zmq:*"),
-                *("+eval", "+evalsha", "+time", "+zrangebyscore"),
+                *("+eval", "+evalsha", "+time", "+get", "+hgetall", "+zrange", "+zscore"),
             )
         matchmaker = load(MatchmakerURL.parse(f"redis://reader:secret@127.0.0.1:{server.port}/x"))
         assert matchmaker.lookup([KEY]) == [()]
