@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from zmq_matchmaker import Key, Matchmaker, MatchmakerURL, Record, Role, Unavailable, load
+from zmq_matchmaker import (
+    Directory,
+    Key,
+    Matchmaker,
+    MatchmakerURL,
+    Record,
+    Role,
+    Unavailable,
+    load,
+)
 
 KEY = Key(Role.LISTENER, "openstack", "conductor")
 RECORD = Record(endpoint="tcp://127.0.0.1:49153")
@@ -71,7 +81,9 @@ def matchmaker(url: str) -> Matchmaker:
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """The files of records, and what writing them may leave."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if path.parent.name != ".changes"]
 
 
 def rewrite(folder: Path, **changes: object) -> None:
@@ -236,3 +248,67 @@ def test_expired_records_are_removed_by_those_who_look(
     matchmaker.register([(KEY, RECORD)], 0.05)
     until(lambda: matchmaker.lookup([KEY]) == [()], "expired")
     assert files(tmp_path) == []
+
+
+def test_a_change_is_reported_by_key_and_a_refresh_is_none(
+    matchmaker: Matchmaker, until: Callable[..., None]
+) -> None:
+    told: list[Key | None] = []
+    other = KEY._replace(topic="other")
+    watch = matchmaker.watch(told.append)
+    assert watch is not None
+    try:
+        watch.follow([KEY])
+        matchmaker.register([(KEY, RECORD), (other, RECORD)], 60)
+        until(lambda: told == [KEY], "the new record")
+        matchmaker.register([(KEY, RECORD)], 60)
+        matchmaker.set_aside({(KEY, RECORD): 5})
+        until(lambda: told == [KEY] * 2, "set aside")
+        matchmaker.set_aside({(KEY, RECORD): 6})
+        matchmaker.register([(KEY, RECORD)], 60)
+        until(lambda: told == [KEY] * 3, "registered anew")
+        matchmaker.unregister([(KEY, RECORD)])
+        until(lambda: told == [KEY] * 4, "gone")
+    finally:
+        watch.close()
+
+
+def test_a_folder_that_is_removed_and_made_again_is_watched_again(
+    matchmaker: Matchmaker, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    told: list[Key | None] = []
+    matchmaker.register([(KEY, RECORD)], 60)
+    watch = matchmaker.watch(told.append)
+    assert watch is not None
+    try:
+        watch.follow([KEY])
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        until(lambda: None in told, "anything may have changed")
+
+        def seen() -> bool:
+            matchmaker.unregister([(KEY, RECORD)])
+            matchmaker.register([(KEY, RECORD)], 60)
+            return KEY in told
+
+        until(seen, "reported again")
+    finally:
+        watch.close()
+
+
+def test_a_client_in_use_sees_who_comes_leaves_and_does_not_answer_within_a_second(
+    url: str, make_directory: Callable[..., Directory], until: Callable[..., None]
+) -> None:
+    client, one, other = (make_directory(url) for _ in range(3))
+    new = Record(endpoint="tcp://127.0.0.1:2")
+    one.announce([(KEY, RECORD)])
+    assert client.lookup(KEY, 5) == (RECORD,)
+    other.announce([(KEY, new)])
+    until(lambda: new in client.lookup(KEY, 5), "comes", seconds=1)
+    one.lookup(KEY, 5)
+    one.nack(KEY, "127.0.0.1:2")
+    until(lambda: client.lookup(KEY, 5) == (RECORD,), "set aside", seconds=1)
+    one.ack(KEY, new)
+    until(lambda: new in client.lookup(KEY, 5), "back", seconds=1)
+    other.close()
+    until(lambda: client.lookup(KEY, 5) == (RECORD,), "left", seconds=1)

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from zmq_matchmaker import (
+    Directory,
     Key,
     MalformedTable,
     Matchmaker,
     MatchmakerURL,
+    NotSupported,
     Record,
     Role,
     Unavailable,
@@ -190,3 +193,26 @@ def test_unregistering_leaves_the_table_alone(tmp_path: Path) -> None:
     table.unregister([(BARE, record)])
     assert record in table.lookup([BARE])[0]
     assert (tmp_path / "t.json").read_text() == JSON
+
+
+def test_a_changed_table_is_in_use_within_a_second(
+    tmp_path: Path, make_directory: Callable[..., Directory], until: Callable[..., None]
+) -> None:
+    open_table(tmp_path, "t.toml", TOML)
+    client = make_directory(f"file://{tmp_path}/t.toml")
+    before = client.lookup(BARE, 5)
+    assert len(before) == 2
+    change(tmp_path / "t.toml", TOML.replace(', "[::1]:49153"', ""))
+    until(lambda: client.lookup(BARE, 5) == before[:1], "one host fewer", seconds=1)
+    (tmp_path / "t.toml").write_text(TOML)
+    until(lambda: client.lookup(BARE, 5) == before, "and again", seconds=1)
+
+
+def test_a_table_can_be_listed_and_is_not_changed_by_others_than_its_owner(
+    tmp_path: Path,
+) -> None:
+    table = open_table(tmp_path, "t.toml", TOML)
+    listed = table.survey()
+    assert [key for key, _ in listed] == sorted([BARE, BARE, DIRECTED, DIRECTED, listed[-1].key])
+    with pytest.raises(NotSupported, match=r"t\.toml is a table that you write"):
+        table.remove([(BARE, listed[0].standing.record)])

@@ -15,19 +15,35 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 import msgspec
 
-from zmq_matchmaker._backend import Characteristics, Matchmaker
-from zmq_matchmaker._encoding import encode_record, escape
+from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
+from zmq_matchmaker._encoding import encode_record
 from zmq_matchmaker._errors import Unavailable
 from zmq_matchmaker._health import RateLimitedLog
-from zmq_matchmaker._model import Entry, Key, Record
+from zmq_matchmaker._model import Entry, Found, Key, Listing, Record, Standing
 from zmq_matchmaker._url import MatchmakerURL
+from zmq_matchmaker.backends._inotify import DirectoryWatch
 from zmq_matchmaker.backends._process import Processes, ProcessId
+from zmq_matchmaker.backends._record_file import (
+    ASIDE,
+    RecordFile,
+    aside_until,
+    collect,
+    collect_draft,
+    content_of,
+    digest,
+    file_name,
+    files_of,
+    remove_if_empty,
+    unlinked,
+    uptime,
+)
 
 __all__ = ["FolderMatchmaker"]
 
@@ -35,27 +51,35 @@ LOG = logging.getLogger(__name__)
 
 _RECORD: Final = ".record"
 _DRAFT: Final = ".draft"
-_DRAFT_LIFETIME: Final = 60.0
-_LONGEST_NAME: Final = 200
+_CHANGES: Final = ".changes"
+"""A subfolder with a file for each key, written to when its records change: what is watched."""
 _MKDIR_TRIES: Final = 100
 
 
-class _File(msgspec.Struct, kw_only=True):
-    """What a record's file holds."""
+class _FolderWatch(Watch):
+    """Follows keys by the names of their files."""
 
-    record: Record
-    process: ProcessId
-    until: float | None
-    """Seconds since the epoch, for readers that do not share the writer's monotonic clock."""
-    until_uptime: float | None
-    """Seconds since the host was started, for those that do: nobody can set that clock."""
+    def __init__(self, directory: DirectoryWatch, names: dict[str, Key]) -> None:
+        self._directory = directory
+        self._names = names
+
+    def follow(self, keys: Collection[Key]) -> None:
+        self._names.update((digest(key), key) for key in keys)
+
+    def close(self) -> None:
+        self._directory.close()
 
 
 class FolderMatchmaker(Matchmaker):
     """`file:///some/folder/`.  Safe with any number of processes."""
 
     characteristics: ClassVar = Characteristics(
-        shared_across_processes=True, persistent=True, expiry=True
+        shared_across_processes=True,
+        persistent=True,
+        expiry=True,
+        push=True,
+        availability=True,
+        survey=True,
     )
 
     def __init__(self, url: MatchmakerURL) -> None:
@@ -64,21 +88,52 @@ class FolderMatchmaker(Matchmaker):
         self._folder = Path(url.path)
         self._log = RateLimitedLog(LOG, time.monotonic)
         self._drafts = itertools.count()
+        self._changes = self._folder / _CHANGES
+        self._pid = 0
+        self._owner = ""
+        self._registered: dict[Entry, float] = {}
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Write a file for each entry."""
+        now, up = time.time(), uptime()
+        changed: dict[Key, None] = {}
         try:
-            me = ProcessId.current()
+            me, owner = ProcessId.current(), self._whose()
             for key, record in entries:
-                content = _File(
+                place = self._file(key, record)
+                registered = self._registered.get((key, record))
+                was_aside = unlinked(place.with_suffix(ASIDE))
+                if registered is None or was_aside or not place.exists():
+                    self._registered[key, record] = registered = now
+                    changed[key] = None
+                content = RecordFile(
+                    key=key,
                     record=record,
+                    owner=owner,
                     process=me,
-                    until=None if ttl is None else time.time() + ttl,
-                    until_uptime=None if ttl is None else _uptime() + ttl,
+                    registered=registered,
+                    until=None if ttl is None else now + ttl,
+                    until_uptime=None if ttl is None else up + ttl,
                 )
-                self._write(self._file(key, record), msgspec.json.encode(content))
+                self._write(place, msgspec.json.encode(content))
+            self._tell(changed)
         except OSError as error:
             raise self._unavailable(error) from error
+
+    def _whose(self) -> str:
+        """The name under which this matchmaker registers; in a forked child another one."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._owner = uuid.uuid4().hex
+            self._registered = {}
+        return self._owner
+
+    def _tell(self, keys: Iterable[Key]) -> None:
+        """Let those who watch know that something has changed."""
+        for key in keys:
+            place = self._changes / digest(key)
+            self._changes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.write_bytes(b"")
 
     def _write(self, place: Path, content: bytes) -> None:
         draft = place.with_suffix(f".{os.getpid()}-{next(self._drafts)}{_DRAFT}")
@@ -98,34 +153,125 @@ class FolderMatchmaker(Matchmaker):
                 return
 
     def unregister(self, entries: Sequence[Entry]) -> None:
+        """Remove the files of those entries that this process has registered."""
+        owner = self._whose()
+
+        def is_mine(place: Path) -> bool:
+            content = content_of(place)
+            return content is None or content.owner == owner
+
+        for entry in entries:
+            self._registered.pop(entry, None)
+        self._remove(entries, is_mine)
+
+    def remove(self, entries: Sequence[Entry]) -> None:
         """Remove the entries' files."""
+        self._remove(entries, lambda place: True)
+
+    def _remove(self, entries: Sequence[Entry], which: Callable[[Path], bool]) -> None:
+        changed: dict[Key, None] = {}
         try:
             for key, record in entries:
                 place = self._file(key, record)
-                place.unlink(missing_ok=True)
-                _remove_if_empty(place.parent)
+                if which(place) and unlinked(place):
+                    changed[key] = None
+                    unlinked(place.with_suffix(ASIDE))
+                remove_if_empty(place.parent)
+            self._tell(changed)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def set_aside(self, pauses: Mapping[Entry, float]) -> None:
+        """Write beside each record's file until when it is to be left alone."""
+        changed: dict[Key, None] = {}
+        try:
+            for (key, record), pause in pauses.items():
+                place = self._file(key, record)
+                mark = place.with_suffix(ASIDE)
+                until = uptime() + pause
+                if pause <= 0:
+                    if unlinked(mark):
+                        changed[key] = None
+                elif place.exists() and aside_until(mark) < until:
+                    if aside_until(mark) <= uptime():
+                        changed[key] = None
+                    self._write(mark, repr(until).encode())
+            self._tell(changed)
         except OSError as error:
             raise self._unavailable(error) from error
 
     def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
         """Read the files in each key's subfolder."""
+        return [found.records for found in self.find(keys)]
+
+    def find(self, keys: Sequence[Key]) -> list[Found]:
+        """The same, with how they stand."""
         try:
             processes = Processes()
-            return [tuple(sorted(self._read(self._subfolder(key), processes))) for key in keys]
+            found = []
+            for key in keys:
+                contents = self._read(self._subfolder(key), processes)
+                standings = sorted(self._standing(content, processes) for content in contents)
+                found.append(Found(tuple(standings)))
+        except OSError as error:
+            raise self._unavailable(error) from error
+        return found
+
+    def survey(self) -> list[Listing]:
+        """All records in the folder."""
+        try:
+            processes = Processes()
+            return sorted(
+                Listing(content.key, self._standing(content, processes))
+                for folder in {place.parent for place in self._folder.rglob(f"*{_RECORD}")}
+                for content in self._read(folder, processes)
+            )
         except OSError as error:
             raise self._unavailable(error) from error
 
-    def _read(self, folder: Path, processes: Processes) -> list[Record]:
-        records = []
-        for place in _files(folder):
+    def watch(self, changed: Changed) -> Watch | None:
+        """Has the kernel tell of changes in the subfolder of changes; that needs a thread."""
+        names: dict[str, Key] = {}
+
+        def told(files: set[str] | None) -> None:
+            keys = None if files is None else [names.get(file) for file in files]
+            for key in [None] if keys is None else keys:
+                if key is not None or keys is None:
+                    changed(key)
+
+        try:
+            self._changes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _FolderWatch(DirectoryWatch(self._changes, told), names)
+        except OSError as error:
+            self._log.warning(
+                "watch",
+                "%s cannot be watched (%s; see fs.inotify.* in sysctl); changes are found by "
+                "looking every few seconds",
+                self._changes,
+                error.strerror,
+            )
+            return None
+
+    def _standing(self, content: RecordFile, processes: Processes) -> Standing:
+        mark = self._file(content.key, content.record).with_suffix(ASIDE)
+        return Standing(
+            record=content.record,
+            ttl=content.left(processes),
+            registered=content.registered,
+            aside=max(0.0, aside_until(mark) - uptime()),
+        )
+
+    def _read(self, folder: Path, processes: Processes) -> list[RecordFile]:
+        contents = []
+        for place in files_of(folder):
             if place.suffix == _DRAFT:
-                _collect_draft(place)
+                collect_draft(place)
             if place.suffix != _RECORD:
                 continue
             try:
                 with place.open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
-                    content = msgspec.json.decode(file.read(), type=_File)
+                    content = msgspec.json.decode(file.read(), type=RecordFile)
             except FileNotFoundError:
                 continue  # withdrawn a moment ago
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -136,74 +282,21 @@ class FolderMatchmaker(Matchmaker):
                     place, "%s cannot be read and is ignored: %s", place, error.strerror
                 )
                 continue
-            if _is_live(content, processes):
-                records.append(content.record)
+            if content.is_live(processes):
+                contents.append(content)
             else:
-                _collect(place, inode)
-        return records
+                collect(place, inode)
+        return contents
 
     def _subfolder(self, key: Key) -> Path:
-        return self._folder.joinpath(*(_file_name(part) for part in key))
+        return self._folder.joinpath(*(file_name(part) for part in key))
 
     def _file(self, key: Key, record: Record) -> Path:
-        digest = hashlib.blake2b(encode_record(record), digest_size=16).hexdigest()
-        return self._subfolder(key) / f"{digest}{_RECORD}"
+        name = hashlib.blake2b(encode_record(record), digest_size=16).hexdigest()
+        return self._subfolder(key) / f"{name}{_RECORD}"
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return Unavailable(
             f"the folder {self._folder} of {self.url} cannot be used: "
             f"{error.strerror} ({error.filename})"
         )
-
-
-def _is_live(content: _File, processes: Processes) -> bool:
-    same_clock = processes.same_boot(content.process)
-    deadline = content.until_uptime if same_clock else content.until
-    if deadline is not None and deadline <= (_uptime() if same_clock else time.time()):
-        return False
-    return processes.may_run(content.process)
-
-
-def _uptime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _collect(place: Path, inode: int) -> None:
-    """Remove a dead record, unless its process has just written it anew."""
-    try:
-        if place.stat().st_ino == inode:
-            place.unlink()
-    except FileNotFoundError:
-        return  # somebody else was faster
-
-
-def _collect_draft(place: Path) -> None:
-    """Remove what a process left that was killed while it wrote."""
-    try:
-        if time.time() - place.stat().st_mtime > _DRAFT_LIFETIME:
-            place.unlink()
-    except FileNotFoundError:
-        return  # finished, or collected by somebody else
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # others listen too, or it was never made
-
-
-def _file_name(part: str) -> str:
-    """A file name for any text: readable if short, a digest if not; different for different."""
-    name = escape(part)
-    if len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.blake2b(part.encode(errors="surrogatepass"), digest_size=20).hexdigest()
-    return f"{name[:40]}={digest}"

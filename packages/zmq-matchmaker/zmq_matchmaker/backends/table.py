@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from zmq_matchmaker._backend import Characteristics, Matchmaker
-from zmq_matchmaker._errors import MalformedTable, MatchmakerError, Unavailable
+from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
+from zmq_matchmaker._errors import MalformedTable, MatchmakerError, NotSupported, Unavailable
 from zmq_matchmaker._health import RateLimitedLog
-from zmq_matchmaker._model import Entry, Key, Record, Role
+from zmq_matchmaker._model import Entry, Key, Listing, Record, Role, Standing
 from zmq_matchmaker._url import MatchmakerURL
+from zmq_matchmaker.backends._inotify import DirectoryWatch
 from zmq_matchmaker.backends._table_file import Table, read_table
 
 __all__ = ["TableMatchmaker"]
@@ -43,7 +44,12 @@ class TableMatchmaker(Matchmaker):
     """`file:///some/table.toml`: reread when it changes; the last good one is kept."""
 
     characteristics: ClassVar = Characteristics(
-        shared_across_processes=True, shared_across_hosts=True, persistent=True, writable=False
+        shared_across_processes=True,
+        shared_across_hosts=True,
+        persistent=True,
+        push=True,
+        survey=True,
+        writable=False,
     )
 
     def __init__(self, url: MatchmakerURL) -> None:
@@ -84,6 +90,36 @@ class TableMatchmaker(Matchmaker):
                     key,
                     json.dumps(_line(key, record)),
                 )
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """The table is the operator's to edit."""
+        raise NotSupported(f"{self._path} is a table that you write; remove the hosts from it")
+
+    def survey(self) -> list[Listing]:
+        """All that the table says."""
+        table = self._current()
+        return sorted(
+            Listing(key, Standing(record=record)) for key in table for record in table[key]
+        )
+
+    def watch(self, changed: Changed) -> Watch | None:
+        """Has the kernel tell when the file is written or replaced; that needs a thread."""
+
+        def told(files: set[str] | None) -> None:
+            if files is None or self._path.name in files:
+                changed(None)
+
+        try:
+            return DirectoryWatch(self._path.parent, told)
+        except OSError as error:
+            self._log.warning(
+                "watch",
+                "%s cannot be watched (%s; see fs.inotify.* in sysctl); changes are found by "
+                "looking every few seconds",
+                self._path,
+                error.strerror,
+            )
+            return None
 
     def unregister(self, entries: Sequence[Entry]) -> None:
         """The table is the operator's: nothing to do."""
