@@ -31,6 +31,29 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def interrupt(
+    arguments: list[str], step: str, processes: int, sign: signal.Signals, folder: Path
+) -> None:
+    """Interrupt a run at a step at which it has so many processes, and see them gone."""
+    with subprocess.Popen(
+        [sys.executable, str(RUN), *arguments],
+        env=child_environment(TMPDIR=str(folder)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if step in line:
+                break
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == processes
+        process.send_signal(sign)
+        assert process.wait(60) == 128 + sign
+    wait_until(lambda: not any(child.is_running() for child in children), "no worker is left")
+    assert os.listdir(folder) == []
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a short run of all measurements but RabbitMQ's writes."""
@@ -101,25 +124,43 @@ def test_an_unknown_measurement_is_refused_with_the_list_of_those_there_are(tmp_
     assert "calls-16" in done.stderr
 
 
+@pytest.mark.slow
+def test_the_matchmaker_is_measured_with_many_processes(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    size = ("--processes", "4", "--listeners", "5", "--seconds", "2")
+    done = run("matchmaker", *size, "--json", str(path), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "4 processes with 5 listeners each" in done.stdout
+    assert os.listdir(tmp_path) == ["results.json"]
+    results = json.loads(path.read_text())
+    assert results["settings"] == {"processes": 4, "listeners": 5, "seconds": 2.0}
+    assert "Redis" in results["versions"]
+    taken = {number["name"]: number["value"] for number in results["numbers"]}
+    steady = {"scripts", "refreshes", "lookups", "commands", "in", "out", "busy"}
+    quiet = {f"{name}_{what}" for name in ("steady", "steady_fewer") for what in steady}
+    latencies = {
+        f"{name}_{share}"
+        for name in ("cold", "warm", "refreshing_cold", "push")
+        for share in ("p50", "p99", "max")
+    }
+    others = {"registered", "cold_first_p50", "cold_last_p50"}
+    others |= {"memory_before", "memory_after", "memory_clients", "memory_record"}
+    others |= {"refreshing_rate", "refreshing_count", "restart_down", "restart_registered"}
+    others |= {"restart_peak_scripts", "restart_peak_commands"}
+    assert set(taken) == quiet | latencies | others
+    # In two seconds, four processes may have nothing to say.
+    assert all(taken[name] > 0 for name in latencies | others), taken
+
+
+def test_an_interrupted_run_of_the_matchmaker_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    arguments = ["matchmaker", "--processes", "3", "--listeners", "2", "--seconds", "60"]
+    # The Redis, and the process that has forked the three.
+    interrupt(arguments, "steady", 5, signal.SIGINT, tmp_path)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_no_file(
     tmp_path: Path, sign: signal.Signals
 ) -> None:
     arguments = ["--subject", "zmq", "--seconds", "60", "--only", "calls-16"]
-    with subprocess.Popen(
-        [sys.executable, str(RUN), *arguments, "--matchmaker", "file"],
-        env=child_environment(TMPDIR=str(tmp_path)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "round 1" in line:
-                break
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 2
-        process.send_signal(sign)
-        assert process.wait(60) == 128 + sign
-    wait_until(lambda: not any(child.is_running() for child in children), "no worker is left")
-    assert os.listdir(tmp_path) == []
+    interrupt([*arguments, "--matchmaker", "file"], "round 1", 2, sign, tmp_path)

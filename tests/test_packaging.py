@@ -31,7 +31,7 @@ BRINGS: dict[str, set[str]] = {
 DISTRIBUTIONS = sorted(BRINGS)
 
 # Modules that come with an extra; without it, what needs one may fail to import for want of it.
-OPTIONAL = {"zmq-matchmaker": {"pytest", "redis", "yaml"}}
+OPTIONAL = {"zmq-matchmaker": {"cliff", "oslo_config", "pytest", "redis", "yaml", "zmq_core"}}
 
 PATIENCE = 180.0
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from zmq_matchmaker import Directory, MatchmakerURL, load
-from zmq_matchmaker.testing import RedisServer
+from zmq_matchmaker.testing import RedisSentinels, RedisServer
 
 Until = Callable[..., None]
 MakeDirectory = Callable[..., Directory]
@@ -45,6 +45,13 @@ def shared_redis() -> Iterator[RedisServer]:
     """One Redis for the tests that leave it running."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[RedisSentinels]:
+    """All servers run when a test ends, so that the next can use them; which is master varies."""
+    with RedisSentinels(password="p w") as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,6 @@ OTHER = KEY._replace(topic="scheduler")
 A, B, C = (Record(endpoint=f"tcp://10.0.0.{number}:49153") for number in (1, 2, 3))
 
 
-@pytest.fixture(scope="module")
-def sentinels() -> Iterator[RedisSentinels]:
-    """All servers run when a test ends, so that the next can use them; which is master varies."""
-    with RedisSentinels(password="p w") as running:
-        yield running
-
-
 @pytest.fixture
 def three() -> Iterator[list[RedisServer]]:
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmq_matchmaker import Key, Record, Role, decode_record, encode_key, encode_record, escape
-from zmq_matchmaker.backends.folder import _file_name
+from zmq_matchmaker.backends._record_file import file_name
 
 parts = st.text() | st.text(alphabet="ab.:/@%-~ =", max_size=6)
 keys = st.builds(Key, st.sampled_from(Role), parts, parts, parts)
@@ -24,8 +24,8 @@ def test_two_keys_have_the_same_text_only_if_they_are_equal(one: Key, other: Key
 
 @given(parts, parts)
 def test_two_names_are_the_same_file_only_if_they_are_equal(one: str, other: str) -> None:
-    assert (_file_name(one) == _file_name(other)) == (one == other)
-    assert (_file_name(one * 99) == _file_name(other * 99)) == (one * 99 == other * 99)
+    assert (file_name(one) == file_name(other)) == (one == other)
+    assert (file_name(one * 99) == file_name(other * 99)) == (one * 99 == other * 99)
 
 
 @given(st.text())
@@ -33,7 +33,7 @@ def test_an_escaped_name_is_fit_for_a_path(part: str) -> None:
     text = escape(part)
     assert text not in ("", ".", "..")
     assert not set(text) & set("/:.\x00\n")
-    assert len(_file_name(part)) <= 255
+    assert len(file_name(part)) <= 255
 
 
 @given(records)

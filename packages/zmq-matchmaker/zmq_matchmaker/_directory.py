@@ -16,6 +16,7 @@ from typing import Final
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._encoding import encode_record
 from zmq_matchmaker._errors import AccessDenied, InvalidRecord, Unavailable
+from zmq_matchmaker._health import BackOff
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._registrations import Registrations
 from zmq_matchmaker._request import Request
@@ -39,7 +40,8 @@ class Directory:
     `expire` is how long a record lives without being refreshed (0 or less: for
     ever), `update` how often it is refreshed (None: a third of that).  A record
     that did not answer is set aside for `first_pause`, doubled up to
-    `longest_pause`.  Making one does no I/O; the thread starts with the first use.
+    `longest_pause`.  While the source is down it is tried every `longest_wait` at
+    the latest.  Making one does no I/O; the thread starts with the first use.
 
     :raises ValueError: `update` is not more than 0.
 
@@ -54,6 +56,7 @@ class Directory:
         update: float | None = None,
         first_pause: float = 1.0,
         longest_pause: float = 30.0,
+        longest_wait: float = BackOff.LONGEST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if update is not None and update <= 0:
@@ -70,6 +73,7 @@ class Directory:
             self._registrations,
             ttl=expire if expire > 0 else None,
             tick=min(update, TICK),
+            longest_wait=longest_wait,
             clock=clock,
         )
         self._route: Final = self._routes.get

@@ -20,19 +20,24 @@ class BackOff:
     FIRST: Final = 0.2
     LONGEST: Final = 5.0
 
-    def __init__(self, jitter: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        longest: float = LONGEST,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._longest = longest
         self._jitter = jitter
-        self._pause = self.FIRST
+        self._pause = min(self.FIRST, longest)
 
     def next(self) -> float:
         """Seconds to wait before the next try."""
         pause = self._pause
-        self._pause = min(pause * 2, self.LONGEST)
+        self._pause = min(pause * 2, self._longest)
         return self._jitter(pause / 2, pause)
 
     def reset(self) -> None:
         """It worked."""
-        self._pause = self.FIRST
+        self._pause = min(self.FIRST, self._longest)
 
 
 class Health:
@@ -44,8 +49,12 @@ class Health:
     IMPATIENT: Final = 0.1
     """Seconds after a failure in which not even a waiting caller has the source tried again."""
 
-    def __init__(self, jitter: Callable[[float, float], float] = random.uniform) -> None:
-        self._back_off = BackOff(jitter)
+    def __init__(
+        self,
+        longest: float = BackOff.LONGEST,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._back_off = BackOff(longest, jitter)
         self.works = True
         self.retry_at = 0.0
         """When to try again of one's own accord."""

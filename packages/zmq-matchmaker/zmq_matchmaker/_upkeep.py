@@ -38,7 +38,8 @@ class Upkeep:
     """Reads and writes for a `Directory`, on one thread that starts with the first request.
 
     `lock` protects the routes, the registrations and the requests; nothing that
-    blocks is done under it.  `ttl` and `tick` are seconds.
+    blocks is done under it.  `ttl`, `tick` and `longest_wait`
+    (between two attempts to reach the source) are seconds.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Upkeep:
         *,
         ttl: float | None,
         tick: float,
+        longest_wait: float,
         clock: Callable[[], float],
     ) -> None:
         self.lock = threading.Condition()
         self.statistics = DirectoryStatistics()
-        self.reading = Health()
-        self.writing = Health()
-        self._sharing = Health()
+        self.reading = Health(longest_wait)
+        self.writing = Health(longest_wait)
+        self._sharing = Health(longest_wait)
         self._backend = backend
         self._routes = routes
         self._registrations = registrations

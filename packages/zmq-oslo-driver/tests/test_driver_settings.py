@@ -41,7 +41,7 @@ def test_the_defaults_are_those_that_operators_know(conf: cfg.ConfigOpts) -> Non
     assert settings.node.bind_retries == 100
     assert settings.node.bind_address == "*"
     assert settings.serializer is Serializer.JSON
-    assert settings.expire == 120
+    assert settings.directory.expire == 120
     assert settings.matchmaker.scheme == "dummy"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `[oslo_messaging_zmq]`, and how they become settings.
+"""The options of `[oslo_messaging_zmq]` and `[matchmaker_redis]`, and how they become settings.
 
 An option may also stand in the query of the transport URL, which wins:
 `zmq+redis://host/?rpc_zmq_bind_address=eth1`.
@@ -13,13 +13,16 @@ from typing import Any, Final
 
 from oslo_config import cfg, types
 
+from zmq_matchmaker import configuration
+
 __all__ = ["GROUP", "OPTIONS", "OptionValues", "list_opts", "register"]
 
-GROUP: Final = "oslo_messaging_zmq"
+GROUP: Final = configuration.GROUP
 
 _NO_LONGER: Final = "Accepted so that old files can be read; has no effect."
 
 OPTIONS: Final[list[cfg.Opt]] = [
+    *configuration.OPTIONS,
     cfg.StrOpt(
         "rpc_zmq_host",
         sample_default="<this host's name, or the bound address>",
@@ -52,12 +55,6 @@ OPTIONS: Final[list[cfg.Opt]] = [
         help="How many ports of the range are tried before 'ports range exceeded'.",
     ),
     cfg.StrOpt(
-        "rpc_zmq_matchmaker",
-        default="dummy",
-        help="Matchmaker for transport URLs that name none (zmq://). A URL such as "
-        "zmq+redis:// names its own.",
-    ),
-    cfg.StrOpt(
         "rpc_zmq_serialization",
         default="json",
         choices=["json", "msgpack"],
@@ -83,18 +80,6 @@ OPTIONS: Final[list[cfg.Opt]] = [
         min=0,
         max=3600,
         help="Seconds for which messages that are not sent yet are kept when a process ends.",
-    ),
-    cfg.IntOpt(
-        "zmq_target_expire",
-        default=120,
-        help="Seconds after which the record of a server that died is gone from the "
-        "matchmaker. 0 or less: never.",
-    ),
-    cfg.IntOpt(
-        "zmq_target_update",
-        min=1,
-        sample_default="<a third of zmq_target_expire>",
-        help="Seconds between refreshes of a server's record.",
     ),
     cfg.BoolOpt(
         "zmq_immediate",
@@ -185,11 +170,13 @@ OPTIONS: Final[list[cfg.Opt]] = [
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known to `conf`; harmless if they are."""
     conf.register_opts(OPTIONS, group=GROUP)
+    configuration.register(conf)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """For `oslo-config-generator --namespace oslo.messaging.zmq`."""
-    return [(GROUP, copy.deepcopy(OPTIONS))]
+    groups = {GROUP: OPTIONS, configuration.REDIS_GROUP: configuration.REDIS_OPTIONS}
+    return [(name, copy.deepcopy(options)) for name, options in groups.items()]
 
 
 class OptionValues:

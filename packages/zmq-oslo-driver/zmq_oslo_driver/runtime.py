@@ -15,7 +15,7 @@ import os
 import threading
 
 from zmq_core import Node, RateLimitedLog
-from zmq_matchmaker import Directory, Matchmaker, MatchmakerError, load
+from zmq_matchmaker import Matchmaker, MatchmakerError, load
 from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_oslo_driver.returned import Courier
 from zmq_oslo_driver.sender import Sender
@@ -42,7 +42,7 @@ class Runtime:
             role="oslo",
             returned=lambda endpoint, envelope: self.courier.post(endpoint, envelope),
         )
-        self.directory = Directory(matchmaker, expire=settings.expire, update=settings.update)
+        self.directory = settings.directory.directory(matchmaker)
         self.sender = Sender(
             self.node, self.directory, settings.serializer, self.statistics, self.log
         )

@@ -13,6 +13,7 @@ from oslo_messaging import TransportURL
 
 from zmq_core import ConfigurationError, NodeOptions, Serializer
 from zmq_matchmaker import Host, MatchmakerURL
+from zmq_matchmaker.configuration import DirectorySettings, complete
 from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_oslo_driver.options import GROUP, OptionValues
 from zmq_oslo_driver.serialization import NAMES
@@ -45,8 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     matchmaker: MatchmakerURL
     serializer: Serializer
     backlog: int
-    expire: float
-    update: float | None
+    directory: DirectorySettings
     send_timeout: float
     notify_timeout: float
 
@@ -58,24 +58,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         values = OptionValues(conf, url.query)
         try:
-            return cls._load(values, url)
+            return cls._load(values, url, conf)
         except ConfigurationError as error:
             raise _translated(error) from error
         except ValueError as error:
             raise InvalidConfiguration(f"transport_url or [{GROUP}]: {error}") from error
 
     @classmethod
-    def _load(cls, values: OptionValues, url: TransportURL) -> Settings:
+    def _load(cls, values: OptionValues, url: TransportURL, conf: cfg.ConfigOpts) -> Settings:
         node = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
         node["advertise_host"] = node["advertise_host"] or ""
         keepalive = values["zmq_tcp_keepalive"]
         return cls(
             node=NodeOptions(**node, tcp_keepalive=keepalive),
-            matchmaker=_matchmaker_url(url, values),
+            matchmaker=complete(_matchmaker_url(url, values), conf),
             serializer=NAMES[values["rpc_zmq_serialization"]],
             backlog=values["rpc_zmq_topic_backlog"],
-            expire=values["zmq_target_expire"],
-            update=values["zmq_target_update"],
+            directory=DirectorySettings.load(values.__getitem__, conf),
             send_timeout=values["zmq_send_timeout"],
             notify_timeout=values["zmq_notify_timeout"],
         )

@@ -12,9 +12,11 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_matchmaker import configuration
+
 __all__ = ["GROUP", "PROXY_GROUP", "command_line_value", "new_config", "shared_value"]
 
-GROUP: Final = "oslo_messaging_zmq"
+GROUP: Final = configuration.GROUP
 PROXY_GROUP: Final = "zmq_proxy_opts"
 
 _TRANSPORT_URL: Final = cfg.StrOpt(
@@ -57,6 +59,7 @@ _COMMAND_LINE: Final[list[cfg.Opt]] = [
 ]
 
 _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
+    *configuration.OPTIONS,
     cfg.StrOpt("rpc_zmq_host", help="Name or address under which other hosts reach this one."),
     cfg.StrOpt(
         "rpc_zmq_bind_address",
@@ -75,11 +78,6 @@ _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
         min=1,
         help="How many ports of the range are tried before 'ports range exceeded'.",
     ),
-    cfg.StrOpt(
-        "rpc_zmq_matchmaker",
-        default="dummy",
-        help="Matchmaker for a transport URL that names none (zmq://).",
-    ),
     cfg.IntOpt("rpc_zmq_contexts", default=1, min=1, help="I/O threads of libzmq."),
     cfg.FloatOpt(
         "zmq_linger",
@@ -87,17 +85,6 @@ _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
         min=0,
         max=3600,
         help="Seconds within which what is inside is passed on when the proxy stops.",
-    ),
-    cfg.IntOpt(
-        "zmq_target_expire",
-        default=120,
-        help="Seconds after which the record of a proxy that died is gone. 0 or less: never.",
-    ),
-    cfg.IntOpt(
-        "zmq_target_update",
-        min=1,
-        sample_default="<a third of zmq_target_expire>",
-        help="Seconds between refreshes of the proxy's record.",
     ),
     cfg.IntOpt(
         "zmq_tcp_keepalive",
@@ -156,6 +143,7 @@ def new_config() -> cfg.ConfigOpts:
     conf.register_cli_opts(_COMMAND_LINE)
     conf.register_opts(_PROXY_OPTIONS, group=PROXY_GROUP)
     conf.register_opts(_SHARED_OPTIONS, group=GROUP)
+    configuration.register(conf)
     log.register_options(conf)
     return conf
 

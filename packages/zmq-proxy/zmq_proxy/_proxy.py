@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
-from zmq_matchmaker import Directory, Entry, Key, Matchmaker, MatchmakerError, Record, Role, load
+from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, load
 from zmq_proxy._errors import ForwardingFailed, InvalidConfiguration
 from zmq_proxy._forwarder import Forwarder, Statistics
 from zmq_proxy._settings import Settings
@@ -38,7 +38,7 @@ class Proxy:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.identity = f"{os.uname().nodename}/{os.getpid()}/proxy/{os.urandom(3).hex()}"
-        self._directory = Directory(_load(settings), expire=settings.expire, update=settings.update)
+        self._directory = settings.directory.directory(_load(settings))
         self._sockets: Sockets | None = None
         self._forwarder: Forwarder | None = None
 

@@ -18,6 +18,7 @@ from zmq_core import (
     resolve_bind_address,
 )
 from zmq_matchmaker import InvalidURL, MatchmakerURL
+from zmq_matchmaker.configuration import DirectorySettings, complete
 from zmq_proxy._errors import InvalidConfiguration
 from zmq_proxy._options import GROUP, PROXY_GROUP, command_line_value, shared_value
 
@@ -56,8 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backend_port: int
     """0: a random port of the range."""
     matchmaker: MatchmakerURL
-    expire: float
-    update: float | None
+    directory: DirectorySettings
 
     @classmethod
     def load(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -75,12 +75,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             address=address,
             frontend_port=frontend_port,
             backend_port=backend_port,
-            matchmaker=url._replace(
-                scheme=url.scheme if url.scheme != _SCHEME else values["rpc_zmq_matchmaker"],
-                query=tuple(sorted(values.others().items())),
+            matchmaker=complete(
+                url._replace(
+                    scheme=url.scheme if url.scheme != _SCHEME else values["rpc_zmq_matchmaker"],
+                    query=tuple(sorted(values.others().items())),
+                ),
+                conf,
             ),
-            expire=values["zmq_target_expire"],
-            update=values["zmq_target_update"],
+            directory=DirectorySettings.load(values.__getitem__, conf),
         )
 
 

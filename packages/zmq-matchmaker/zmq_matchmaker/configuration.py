@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matchmaker's options in a service's oslo.config files; needs oslo.config.
+
+Whoever reads such files registers `OPTIONS` under `GROUP` and `REDIS_OPTIONS`
+under `REDIS_GROUP`, and gets with `complete` the URL of the matchmaker, with
+`DirectorySettings` how the directory in front of it behaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from oslo_config import cfg
+
+from zmq_matchmaker._backend import Matchmaker
+from zmq_matchmaker._directory import Directory
+from zmq_matchmaker._url import Host, MatchmakerURL
+
+__all__ = [
+    "GROUP",
+    "OPTIONS",
+    "REDIS_GROUP",
+    "REDIS_OPTIONS",
+    "DirectorySettings",
+    "complete",
+    "register",
+]
+
+GROUP: Final = "oslo_messaging_zmq"
+REDIS_GROUP: Final = "matchmaker_redis"
+
+_NO_LONGER: Final = "Accepted so that old files can be read; has no effect."
+
+OPTIONS: Final[list[cfg.Opt]] = [
+    cfg.StrOpt(
+        "rpc_zmq_matchmaker",
+        default="dummy",
+        help="Matchmaker for transport URLs that name none (zmq://). A URL such as "
+        "zmq+redis:// names its own.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_expire",
+        default=120,
+        help="Seconds after which the record of a process that died is gone from the "
+        "matchmaker. 0 or less: never.",
+    ),
+    cfg.IntOpt(
+        "zmq_target_update",
+        min=1,
+        sample_default="<a third of zmq_target_expire>",
+        help="Seconds between refreshes of a process's records.",
+    ),
+    cfg.FloatOpt(
+        "zmq_nack_pause",
+        default=1.0,
+        min=0.05,
+        max=3600,
+        help="Seconds for which a host that did not answer is set aside; doubled each time that it "
+        "does not answer again, up to zmq_nack_pause_max.",
+    ),
+    cfg.FloatOpt(
+        "zmq_nack_pause_max",
+        default=30.0,
+        min=0.05,
+        max=86400,
+        help="Longest time in seconds for which a host that does not answer is set aside.",
+    ),
+]
+
+REDIS_OPTIONS: Final[list[cfg.Opt]] = [
+    cfg.HostAddressOpt(
+        "host",
+        default="127.0.0.1",
+        help="Redis for transport URLs that name no host (zmq+redis:///).",
+    ),
+    cfg.PortOpt("port", default=6379, help="Its port."),
+    cfg.StrOpt("username", help="User (ACL), where the transport URL names none."),
+    cfg.StrOpt(
+        "password",
+        default="",
+        secret=True,
+        help="Password, where the transport URL holds none.",
+    ),
+    cfg.IntOpt("db", default=0, min=0, help="Number of the database; db= in the URL wins."),
+    cfg.ListOpt(
+        "sentinel_hosts",
+        default=[],
+        help="Sentinels, as host:port, for transport URLs that name no host. With them, host and "
+        "port are not used.",
+    ),
+    cfg.StrOpt(
+        "sentinel_group_name",
+        sample_default="<the only group that the Sentinels watch>",
+        help="Name by which the Sentinels know the master.",
+    ),
+    cfg.BoolOpt("ssl", default=False, help="Speak TLS with Redis."),
+    cfg.StrOpt("ssl_cafile", help="File of the authorities to trust; the system's if not set."),
+    cfg.StrOpt("ssl_certfile", help="File of the certificate to show to Redis."),
+    cfg.StrOpt("ssl_keyfile", help="File of that certificate's key."),
+    cfg.BoolOpt("ssl_check_hostname", default=True, help="The certificate must name the host."),
+    cfg.IntOpt(
+        "socket_timeout",
+        default=2000,
+        min=1,
+        max=600000,
+        help="Milliseconds to wait for an answer of Redis. No call waits for it but one to a topic "
+        "that was never called before.",
+    ),
+    cfg.IntOpt(
+        "wait_timeout",
+        default=5000,
+        min=100,
+        max=600000,
+        help="Longest pause in milliseconds between two attempts to reach a Redis that is down; "
+        "the first ones are shorter.",
+    ),
+    cfg.IntOpt(
+        "check_timeout",
+        default=20000,
+        deprecated_for_removal=True,
+        deprecated_reason="No transaction is waited for: attempts are repeated in the background "
+        f"for as long as it takes. {_NO_LONGER}",
+        help="No longer used.",
+    ),
+]
+
+_TLS: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+_REDIS, _SENTINEL = "redis", "sentinel"
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make all the options known to `conf`; harmless if they are."""
+    conf.register_opts(OPTIONS, group=GROUP)
+    conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
+
+
+def complete(url: MatchmakerURL, conf: cfg.ConfigOpts) -> MatchmakerURL:
+    """`url` with what `[matchmaker_redis]` adds to it; what it says itself counts for more."""
+    if url.scheme not in (_REDIS, _SENTINEL):
+        return url
+    group = conf[REDIS_GROUP]
+    return url._replace(
+        scheme=_scheme(url, group),
+        hosts=_hosts(url, group),
+        query=tuple(sorted({**_settings(url, group), **dict(url.query)}.items())),
+    )
+
+
+def _scheme(url: MatchmakerURL, group: Any) -> str:
+    return _SENTINEL if group.sentinel_hosts and not _named(url) else url.scheme
+
+
+def _named(url: MatchmakerURL) -> bool:
+    """Whether the URL names a host; a login alone names none."""
+    return any(host.name for host in url.hosts)
+
+
+def _hosts(url: MatchmakerURL, group: Any) -> tuple[Host, ...]:
+    login = next((host for host in url.hosts if host.password), None)
+    username = login.username if login else group.username or None
+    password = login.password if login else group.password or None
+    if _named(url):
+        return tuple(
+            host if host.password else host._replace(username=username, password=password)
+            for host in url.hosts
+        )
+    if group.sentinel_hosts:
+        texts = ",".join(group.sentinel_hosts)
+        found = MatchmakerURL.parse(f"{_SENTINEL}://{texts}").hosts
+        return tuple(host._replace(username=username, password=password) for host in found)
+    return (Host(group.host, group.port, username, password),)
+
+
+def _settings(url: MatchmakerURL, group: Any) -> dict[str, str]:
+    settings = {"socket_timeout": repr(group.socket_timeout / 1000)}
+    if group.db:
+        settings["db"] = str(group.db)
+    # The path of a sentinel:// URL begins with the group, if no setting names it.
+    by_path = url.scheme == _SENTINEL and url.path.strip("/") and _named(url)
+    if group.sentinel_group_name and not by_path:
+        settings["sentinel_group"] = group.sentinel_group_name
+    if group.ssl:
+        settings["ssl"] = "true"
+        settings["ssl_check_hostname"] = str(group.ssl_check_hostname).lower()
+        settings |= {name: group[name] for name in _TLS if group[name]}
+    return settings
+
+
+class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a directory behaves; seconds."""
+
+    expire: float
+    update: float | None
+    first_pause: float
+    longest_pause: float
+    longest_wait: float
+
+    @classmethod
+    def load(cls, value: Callable[[str], Any], conf: cfg.ConfigOpts) -> DirectorySettings:
+        """From options of `GROUP`, each got with `value(name)`, and those of `REDIS_GROUP`."""
+        first = value("zmq_nack_pause")
+        return cls(
+            expire=value("zmq_target_expire"),
+            update=value("zmq_target_update"),
+            first_pause=first,
+            longest_pause=max(first, value("zmq_nack_pause_max")),
+            longest_wait=conf[REDIS_GROUP].wait_timeout / 1000,
+        )
+
+    def directory(self, backend: Matchmaker) -> Directory:
+        """A directory in front of `backend` that behaves so."""
+        return Directory(backend, **msgspec.structs.asdict(self))
