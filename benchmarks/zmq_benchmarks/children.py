@@ -18,7 +18,7 @@ import msgspec
 
 from zmq_benchmarks import worker
 from zmq_benchmarks.errors import BenchmarkError
-from zmq_benchmarks.protocol import Command, Ready, WorkerConfig
+from zmq_benchmarks.protocol import Ready
 
 __all__ = ["Worker", "run_process", "stop_process", "tail"]
 
@@ -75,13 +75,15 @@ def run_process(
 
 
 class Worker:
-    """A worker process that is told what to do; ended with the block.
+    """A process, running `module`, that is told what to do; ended with the block.
 
     :raises BenchmarkError: it ended, kept silent, or failed at what it was told;
         the message has the last lines of its log.
     """
 
-    def __init__(self, name: str, config: WorkerConfig, folder: Path) -> None:
+    def __init__(
+        self, name: str, config: msgspec.Struct, folder: Path, module: str = worker.__name__
+    ) -> None:
         self._name = name
         self._log = folder / f"{name}.log"
         self._buffer = b""
@@ -91,7 +93,7 @@ class Worker:
                 [
                     sys.executable,
                     "-m",
-                    worker.__name__,
+                    module,
                     msgspec.json.encode(config).decode(),
                 ],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -130,7 +132,7 @@ class Worker:
         """Wait until it can be used."""
         return self._answer(Ready, _START_TIMEOUT)
 
-    def ask(self, command: Command, expected: type[T], timeout: float) -> T:
+    def ask(self, command: msgspec.Struct, expected: type[T], timeout: float) -> T:
         """Tell it to do something and return what it answers within `timeout` seconds."""
         try:
             self._stdin.write(msgspec.json.encode(command) + b"\n")

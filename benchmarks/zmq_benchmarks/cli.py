@@ -9,9 +9,9 @@ import datetime
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 _NEEDED: Final = "oslo.messaging, pyzmq, rich, redis and this repository's packages"
 
@@ -19,8 +19,10 @@ try:
     import msgspec
     from rich.console import Console
 
+    from zmq_benchmarks import matchmaker
     from zmq_benchmarks.errors import BenchmarkError, NotInstalled
     from zmq_benchmarks.machine import describe_machine, describe_versions
+    from zmq_benchmarks.matchmaker_results import print_report as print_matchmaker
     from zmq_benchmarks.plan import DEFAULT_SUBJECTS, MEASUREMENTS, SUBJECTS, Measurement, select
     from zmq_benchmarks.progress import Reporter, progress
     from zmq_benchmarks.report import print_report
@@ -37,6 +39,8 @@ except ModuleNotFoundError as error:
 
 __all__ = ["main"]
 
+T = TypeVar("T")
+
 _FORMAT: Final = 1
 _TERMINATED: Final = 128 + signal.SIGTERM
 _QUICK_SECONDS: Final = 0.2
@@ -50,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Calls, casts and latencies of the zmq driver, side by side with the rabbit "
         "driver and with pyzmq alone. All are measured in turns, round by round, so that what "
         "else the machine does hits all alike.",
-        epilog="measurements: " + ", ".join(each.name for each in MEASUREMENTS),
+        epilog="measurements: "
+        + ", ".join(each.name for each in MEASUREMENTS)
+        + "; `benchmarks/run matchmaker` measures the matchmaker alone, see its own --help",
     )
     parser.add_argument("--rounds", type=_positive, default=5, help="default: %(default)s")
     parser.add_argument(
@@ -88,6 +94,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _matchmaker_parser() -> argparse.ArgumentParser:
+    """Of the words after `matchmaker`."""
+    made = argparse.ArgumentParser(
+        prog="benchmarks/run matchmaker",
+        description="Registering, looking up, refreshing and recovering of many processes' "
+        "directories, on a Redis that is started for it.",
+    )
+    made.add_argument("--processes", type=_positive, default=100, help="default: %(default)s")
+    made.add_argument(
+        "--listeners", type=_positive, default=100, help="of each process; default: %(default)s"
+    )
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=40.0,
+        help="for which the steady state is watched, twice; default: %(default)g, in which each "
+        "process refreshes once",
+    )
+    made.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file")
+    return made
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -97,23 +125,34 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 if everything could be measured or was skipped with a reason."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that servers end too
+    if words[:1] == ["matchmaker"]:
+        chosen = _matchmaker_parser().parse_args(words[1:])
+        return _carry_out(lambda: matchmaker.run(chosen), print_matchmaker, chosen.json)
+    options = _parser().parse_args(words)
     if options.quick:
         options.rounds, options.seconds, options.matchmaker = 1, _QUICK_SECONDS, "file"
+    return _carry_out(lambda: _run(options), print_report, options.json)
+
+
+def _carry_out(
+    measure: Callable[[], T], report: Callable[[T, Console], None], json: Path | None
+) -> int:
+    """Measure, print and keep what came out."""
     try:
-        results = _run(options)
+        results = measure()
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("benchmarks: interrupted", file=sys.stderr)
         return 130
-    print_report(results, Console(width=None if sys.stdout.isatty() else 120))
-    if options.json is not None:
+    report(results, Console(width=None if sys.stdout.isatty() else 120))
+    if json is not None:
         text = msgspec.json.format(msgspec.json.encode(results), indent=1)
-        options.json.write_bytes(text + b"\n")
-        print(f"all samples: {options.json}")
+        json.write_bytes(text + b"\n")
+        print(f"all samples: {json}")
     return 0
 
 
