@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -125,7 +126,8 @@ class Upkeep:
             return False
         if self._thread is None:
             self._pid = os.getpid()
-            self._next_tick = self._clock() + self._tick
+            # Services that were started together do not look at one moment.
+            self._next_tick = self._clock() + self._tick * random.uniform(0.4, 1.0)
             thread = threading.Thread(target=self._run, name="zmq-directory", daemon=True)
             thread.start()  # raises if the system has no more; then the next caller tries again
             self._thread = thread
@@ -326,7 +328,7 @@ class Upkeep:
             sample = None
             follow = self._routes.keys().union(asked)
             if ticks:
-                self._next_tick = now + self._tick
+                self._next_tick = now + self._tick * random.uniform(0.8, 1.0)
                 asked.update(dict.fromkeys(self._routes.in_use()))
                 if self._backend.characteristics.writable:
                     sample = self._registrations.sample()
