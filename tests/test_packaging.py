@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,41 @@ def test_a_wheel_is_typed_and_holds_one_package_without_tests(
     assert f"{package}/py.typed" in files
     others = {file for file in files if not file.startswith((f"{package}/", f"{package}-"))}
     assert others == set()
+
+
+def test_a_matchmaker_of_others_is_installed_found_and_tested_against_the_contract(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    """The backend of docs/matchmaker.md as a distribution of its own, beside ours."""
+    page = (ROOT / "docs/matchmaker.md").read_text()
+    section = page.partition("## To write a backend")[2]
+    [entry_point] = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    backend, test = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(backend.splitlines()) <= 40
+    source = tmp_path / "sqlite-matchmaker"
+    source.mkdir()
+    (source / "sqlite_matchmaker.py").write_text(backend)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "sqlite-matchmaker"\nversion = "1"\n'
+        'dependencies = ["zmq-matchmaker"]\n'
+        f'[tool.setuptools]\npy-modules = ["sqlite_matchmaker"]\n{entry_point}'
+    )
+    out = tmp_path / "wheel"
+    run(sys.executable, "-m", "build", "--no-isolation", "-w", "--outdir", str(out), str(source))
+    venv.create(tmp_path / "venv", with_pip=True)
+    theirs = Environment("sqlite-matchmaker", tmp_path / "venv")
+    files = [f"{wheels['zmq-matchmaker']}[testing]", *map(str, out.glob("*.whl"))]
+    theirs.run("python", "-m", "pip", "install", "--quiet", *files)
+    (tmp_path / "test_sqlite.py").write_text(test)
+    said = theirs.run(
+        *("python", "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("--rootdir", str(tmp_path), str(tmp_path / "test_sqlite.py")),
+    ).stdout
+    passed = re.search(r"(\d+) passed", said)
+    assert passed is not None
+    assert int(passed[1]) > 25
+    assert "skipped" not in said
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

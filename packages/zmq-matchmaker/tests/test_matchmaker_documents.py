@@ -131,32 +131,6 @@ def test_table_of_the_page_is_one(tmp_path: Path) -> None:
     assert alone[0].endpoint == "tcp://10.0.0.3:49153"
 
 
-def test_backend_of_the_page_is_found_by_its_entry_point_and_keeps_the_contract(
-    tmp_path: Path,
-) -> None:
-    entry_point = blocks(PAGE, "toml")[1].splitlines()[1].replace('"', "")
-    backend, test = blocks(PAGE, "python")
-    (tmp_path / "sqlite_matchmaker.py").write_text(backend)
-    (tmp_path / "test_sqlite.py").write_text(test)
-    metadata = tmp_path / "sqlite_matchmaker-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: sqlite-matchmaker\nVersion: 1\n"
-    )
-    (metadata / "entry_points.txt").write_text(f"[oslo.messaging.zmq.matchmaker]\n{entry_point}\n")
-    output = run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
-        str(tmp_path / "test_sqlite.py"),
-        PYTHONPATH=str(tmp_path),
-        XDG_CACHE_HOME=str(tmp_path / "cache"),
-    )
-    passed = re.search(r"(\d+) passed", output)
-    assert passed is not None
-    assert int(passed[1]) > 20
-    assert "skipped" not in output
-    assert "failed" not in output
-
-
 @pytest.mark.parametrize("url", re.findall(r"^\| `(\w+://[^`]*)` \|", README, re.MULTILINE))
 def test_urls_of_the_readme_can_be_loaded(url: str, tmp_path: Path) -> None:
     if url.endswith(".toml"):
