@@ -25,6 +25,7 @@ __all__ = [
     "REDIS_OPTIONS",
     "DirectorySettings",
     "complete",
+    "of_transport_url",
     "register",
 ]
 
@@ -127,7 +128,9 @@ REDIS_OPTIONS: Final[list[cfg.Opt]] = [
 ]
 
 _TLS: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-_REDIS, _SENTINEL = "redis", "sentinel"
+_REDIS, _SENTINEL, _TRANSPORT = "redis", "sentinel", "zmq"
+_DRIVERS: Final = ("rpc_", "zmq_", "use_", "subscribe_on")
+"""How the options of the driver begin, which may stand in the query of a transport URL."""
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -146,6 +149,20 @@ def complete(url: MatchmakerURL, conf: cfg.ConfigOpts) -> MatchmakerURL:
         hosts=_hosts(url, group),
         query=tuple(sorted({**_settings(url, group), **dict(url.query)}.items())),
     )
+
+
+def of_transport_url(text: str, conf: cfg.ConfigOpts) -> MatchmakerURL:
+    """The matchmaker of the transport URL `text` in a service with `conf`.
+
+    A matchmaker's own URL does as well.  Options of the driver in the query are left out.
+
+    :raises InvalidURL: it cannot be understood.
+    """
+    url = MatchmakerURL.parse(text)
+    if url.scheme == _TRANSPORT:
+        url = url._replace(scheme=conf[GROUP].rpc_zmq_matchmaker)
+    query = tuple((name, value) for name, value in url.query if not name.startswith(_DRIVERS))
+    return complete(url._replace(query=query), conf)
 
 
 def _scheme(url: MatchmakerURL, group: Any) -> str:

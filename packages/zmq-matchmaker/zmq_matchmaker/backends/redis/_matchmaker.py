@@ -9,9 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
-from zmq_matchmaker._model import Entry, Found, Key, Listing, Record
+from zmq_matchmaker._errors import MatchmakerError
+from zmq_matchmaker._model import Entry, Finding, Found, Key, Listing, Record
 from zmq_matchmaker._url import MatchmakerURL
 from zmq_matchmaker.backends.redis._independent import Independent
+from zmq_matchmaker.backends.redis._inspection import inspect_all, unreachable
 from zmq_matchmaker.backends.redis._server import Server, discover
 from zmq_matchmaker.backends.redis._settings import RedisSettings
 from zmq_matchmaker.backends.redis._store import Store
@@ -98,6 +100,14 @@ class RedisMatchmaker(Matchmaker):
         """Everything in this deployment."""
         one = self._one()
         return one.survey() if isinstance(one, Store) else one.read(Store.survey)
+
+    def inspect(self) -> list[Finding]:
+        """What is wrong with each server, and what to do about it."""
+        try:
+            self._one()
+        except MatchmakerError as error:
+            return [unreachable(error)]
+        return inspect_all(self._stores)
 
     def watch(self, changed: Changed) -> Watch:
         """Subscribes on a connection of its own, with each server."""
