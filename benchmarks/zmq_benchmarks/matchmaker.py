@@ -38,15 +38,18 @@ from zmq_matchmaker.testing import RedisServer
 __all__ = ["run"]
 
 _STEPS: Final = 8
-_LOOKUPS: Final = 2000
-_WARM_ROUNDS: Final = 20
-_PATIENCE: Final = 120.0
-_ANSWER: Final = 10.0
+_LOOKUPS, _WARM_ROUNDS = 2000, 20
+_PATIENCE, _ANSWER = 120.0, 10.0
 _REFRESHING: Final = 6.0
 _REFRESH_INTERVAL: Final = 0.1
 _CLIENTS, _PUSHES_EACH = 5, 10
 _CALM: Final = 0.6
 """Seconds between two changes for one client, so that none waits for the look before it."""
+_RESTARTS: Final = 3
+_LOOK_INTERVAL: Final = 5.0
+"""Seconds between two looks of a directory, which notices only then."""
+_SETTLE: Final = 1.5
+"""Seconds in which Redis works out anew what its connections take."""
 _POLL: Final = 0.02
 
 
@@ -125,6 +128,7 @@ class _Bench:
         self._step(f"registering {total:,} listeners")
         before: Any = self._admin.info("memory")
         done = services.ask(Announce(), Report, _PATIENCE)
+        time.sleep(_SETTLE)
         after: Any = self._admin.info("memory")
         yield Number("registered", "until all are registered", done.ended - done.began, "s")
         clients = after["mem_clients_normal"] - before["mem_clients_normal"]
@@ -199,28 +203,35 @@ class _Bench:
         yield from latencies("push", "a new server, until it is used", delays, "ms")
 
     def _restart(self) -> Iterator[Number]:
-        self._step("Redis comes back empty")
+        self._step(f"Redis comes back empty, {_RESTARTS} times")
+        taken = []
+        for _ in range(_RESTARTS):
+            time.sleep(self._random.uniform(0.0, _LOOK_INTERVAL))
+            taken.append(self._restarted())
+        away, registered, scripts, commands = (max(each) for each in zip(*taken, strict=True))
+        title = f"empty restart, worst of {_RESTARTS}: "
+        yield Number("restart_down", f"{title}Redis is away", away, "s")
+        yield Number("restart_registered", "… then until all are registered", registered, "s")
+        yield Number("restart_peak_scripts", "… at most requests (EVALSHA, EVAL)", scripts, "/s")
+        yield Number("restart_peak_commands", "… at most commands", commands, "/s")
+
+    def _restarted(self) -> tuple[float, float, int, int]:
         # A key for each listener, a set for each lease, the leases, and since when.
         expected = self._processes * (self._listeners + 1) + 2
         killed = time.monotonic()
         self._server.restart(empty=True)
         back = time.monotonic()
-        samples = [(back, 0, 0)]
-        done = 0.0
+        scripts, commands, done = [(back, 0)], [(back, 0)], 0.0
         while not done or time.monotonic() < done + WINDOW:
             told, now = counters(self._admin), time.monotonic()
-            samples.append((now, told["scripts"], told["commands"]))
+            scripts.append((now, told["scripts"]))
+            commands.append((now, told["commands"]))
             if not done and self._admin.dbsize() >= expected:
                 done = now
             if now > back + _PATIENCE:
                 raise BenchmarkError(f"not all have registered again within {_PATIENCE:g} s")
             time.sleep(_POLL)
-        yield Number("restart_down", "restart, empty: Redis is away", back - killed, "s")
-        yield Number("restart_registered", "… then until all are registered", done - back, "s")
-        scripts = peak([(when, number) for when, number, _ in samples])
-        yield Number("restart_peak_scripts", "… at most requests (EVALSHA, EVAL)", scripts, "/s")
-        commands = peak([(when, number) for when, _, number in samples])
-        yield Number("restart_peak_commands", "… at most commands", commands, "/s")
+        return back - killed, done - back, peak(scripts), peak(commands)
 
 
 def _timed(directory: Directory, keys: Sequence[Key], end: float = float("inf")) -> list[float]:
