@@ -205,7 +205,7 @@ def test_services_do_not_all_come_back_at_one_moment(redis: RedisServer) -> None
             counts: list[tuple[float, int]] = []
 
             def leases() -> int:
-                count = admin.zcard("zmq:{x}:leases")
+                count = int(admin.zcard("zmq:{x}:leases"))
                 counts.append((time.monotonic() - began, count))
                 return count
 

@@ -25,8 +25,8 @@ LOG = logging.getLogger(__name__)
 
 SETTLED: Final = 15.0
 """Seconds after which all processes that live have registered again in a server that is back."""
-_BATCH: Final = 1000
-"""Entries per script: Redis does nothing else meanwhile."""
+_BATCH: Final = 500
+"""Entries, or keys, per script: Redis does nothing else meanwhile."""
 
 
 class Answer(NamedTuple):
@@ -147,17 +147,19 @@ class Store:
 
     def find(self, keys: Sequence[Key]) -> Answer:
         """What is known of each key."""
-        names = [f"{self.prefix}leases", f"{self.prefix}since"]
-        for key in keys:
-            names += self._names(key)
-        age, *answers = self.server.run(scripts.LOOKUP, names, [])
-        seconds = float(age) if age else -1.0
-        complete = seconds >= SETTLED
-        found = []
-        for key, answer in zip(keys, answers, strict=True):
-            standings, gone = self._parsed(self.name(key), answer)
-            found.append(Found(standings, gone, complete))
-        return Answer(found, seconds)
+        found: list[Found] = []
+        age = -1.0
+        for start in range(0, max(1, len(keys)), _BATCH):
+            batch = keys[start : start + _BATCH]
+            names = [f"{self.prefix}leases", f"{self.prefix}since"]
+            for key in batch:
+                names += self._names(key)
+            since, *answers = self.server.run(scripts.LOOKUP, names, [])
+            age = float(since) if since else -1.0
+            for key, answer in zip(batch, answers, strict=True):
+                standings, gone = self._parsed(self.name(key), answer)
+                found.append(Found(standings, gone, age >= SETTLED))
+        return Answer(found, age)
 
     def survey(self) -> list[Listing]:
         """Everything, sorted."""

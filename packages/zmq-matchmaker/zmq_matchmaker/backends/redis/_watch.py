@@ -50,6 +50,7 @@ class RedisWatch(Watch):
         self._log = RateLimitedLog(LOG, time.monotonic)
         self._lock = threading.Lock()
         self._keys: dict[bytes, Key] = {}
+        self._channels: dict[Key, bytes] = {}
         self._client: Any = None
         self._pubsub: Any = None
         self._closing = threading.Event()
@@ -60,10 +61,16 @@ class RedisWatch(Watch):
 
     def follow(self, keys: Collection[Key]) -> None:
         """Subscribe to the channels of `keys`, and to no others."""
-        wanted = {self._channel(key).encode(): key for key in keys}
+        wanted = set(keys)
         with self._lock:
-            old, self._keys = self._keys, wanted
-            new, left = wanted.keys() - old.keys(), old.keys() - wanted.keys()
+            # Only those that are new are worked on: a client may follow thousands.
+            added, ended = wanted - self._channels.keys(), self._channels.keys() - wanted
+            new = [self._channel(key).encode() for key in added]
+            left = [self._channels.pop(key) for key in ended]
+            self._channels.update(zip(added, new, strict=True))
+            self._keys.update(zip(new, added, strict=True))
+            for name in left:
+                del self._keys[name]
             if self._pubsub is None:
                 return
             with suppress(*_LOST):  # the thread meets the same, and opens another
