@@ -55,9 +55,13 @@ class Server:
         """
         with self.client() as client:
             try:
-                return client.evalsha(script.sha, len(keys), *keys, *arguments)
-            except redis.exceptions.NoScriptError:
-                return client.eval(script.text, len(keys), *keys, *arguments)
+                return _evaluate(client, script, keys, arguments)
+            except redis.AuthenticationError:
+                raise
+            except redis.ConnectionError:
+                # The server, or somebody between, has closed the connection: once more, since
+                # every script may run twice.  Never for silence.
+                return _evaluate(client, script, keys, arguments)
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -89,6 +93,13 @@ class Server:
             client, self._client = self._client, None
         if client is not None and self._pid == os.getpid():
             close_client(client)
+
+
+def _evaluate(client: Any, script: Script, keys: list[str], arguments: list[Any]) -> Any:
+    try:
+        return client.evalsha(script.sha, len(keys), *keys, *arguments)
+    except redis.exceptions.NoScriptError:
+        return client.eval(script.text, len(keys), *keys, *arguments)
 
 
 def close_client(client: Any) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -86,8 +85,7 @@ class RedisSettings(NamedTuple):
             "protocol": 2,
             "socket_timeout": timeout,
             "socket_connect_timeout": _seconds(url, settings, "socket_connect_timeout", timeout),
-            # Once more for a connection that the server closed meanwhile; never for silence.
-            "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            "retry": Retry(NoBackoff(), 0),  # Server.run knows better when to
             **_tls(url, settings),
         }
         credentials = _credentials(hosts)
