@@ -32,7 +32,12 @@ BRINGS: dict[str, set[str]] = {
 DISTRIBUTIONS = sorted(BRINGS)
 
 # Modules that come with an extra; without it, what needs one may fail to import for want of it.
-OPTIONAL = {"zmq-matchmaker": {"cliff", "oslo_config", "pytest", "redis", "yaml", "zmq_core"}}
+OPTIONAL = {
+    "zmq-matchmaker": {"cliff", "oslo_config", "prettytable", "pytest", "redis", "yaml", "zmq_core"}
+}
+
+# The extra that a distribution's command needs.
+COMMAND_EXTRA = {"zmq-matchmaker": "cli"}
 
 PATIENCE = 180.0
 
@@ -152,8 +157,11 @@ def test_each_of_its_entry_points_loads(environment: Environment, look: dict[str
 
 
 def test_each_of_its_commands_helps_and_says_its_version(
-    environment: Environment, look: dict[str, Any]
+    environment: Environment, look: dict[str, Any], wheels: dict[str, Path]
 ) -> None:
+    if environment.name in COMMAND_EXTRA:
+        wheel = f"{wheels[environment.name]}[{COMMAND_EXTRA[environment.name]}]"
+        environment.run("python", "-m", "pip", "install", "--quiet", wheel)
     for script in look["scripts"]:
         assert "usage: " in environment.run(script, "--help").stdout
         assert look["version"] in environment.run(script, "--version").stdout
