@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +102,45 @@ def test_killed_peer_fails_all_requests_of_all_threads_and_new_ones(
     assert outcomes == ["lost"] * 20
     with within(2), pytest.raises(PeerUnreachable):
         client.request(child.endpoint, KEY, b"x", timeout=60)
+
+
+def busy(cpu: int) -> subprocess.Popen[bytes]:
+    """A process that takes all of a CPU."""
+    burn = "print(flush=True)\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE)
+    os.sched_setaffinity(process.pid, {cpu})
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def slow_down_libzmq(cpu: int) -> None:
+    """Have its I/O threads wait for `cpu` behind whatever else runs there."""
+    for task in map(int, os.listdir("/proc/self/task")):
+        with open(f"/proc/self/task/{task}/comm") as name:
+            if "/IO/" in name.read():
+                os.sched_setaffinity(task, {cpu})
+                os.setpriority(os.PRIO_PROCESS, task, 19)
+
+
+@pytest.mark.parametrize("send", ["request", "send"])
+def test_what_is_sent_after_a_peer_was_killed_may_be_sent_to_another_however_busy_the_machine(
+    make_node: Callable[..., Node], child_node: Callable[..., Any], send: str
+) -> None:
+    children, client = [child_node() for _ in range(5)], make_node()
+    for child in children:
+        client.request(child.endpoint, KEY, b"x", timeout=10)
+    cpu = min(os.sched_getaffinity(0))
+    burner = busy(cpu)
+    try:
+        slow_down_libzmq(cpu)
+        for child in children:
+            child.end()
+            with pytest.raises(PeerUnreachable):
+                getattr(client, send)(child.endpoint, KEY, b"x", timeout=30)
+    finally:
+        burner.kill()
+        burner.communicate()
 
 
 def test_stopped_peer_is_lost_within_the_heartbeat_and_used_again_when_it_goes_on(

@@ -45,6 +45,7 @@ from zmq_core._sockets import (
     receive_whole,
     send_whole,
 )
+from zmq_core._waiting import EndOfStream
 
 __all__ = ["Link"]
 
@@ -74,6 +75,7 @@ class Link:
         self._socket: Socket | None = None
         self._monitor: Socket | None = None
         self._fd = -1
+        self._end: EndOfStream | None = None
         self._limit: Timer | None = None
 
     def open(self) -> None:
@@ -190,7 +192,16 @@ class Link:
             self._wait_at(gate, deadline)
 
     def _may_send(self) -> bool:
-        return self._state is _State.READY or not self._context.immediate
+        """Whether to hand libzmq a message now.  Under the lock.
+
+        libzmq takes messages for a peer that died a moment ago until its I/O thread
+        gets to read the end of the stream, which takes long on a busy machine.  A
+        request lost like that could not be sent to another peer; so the kernel is
+        asked, and whoever comes then waits here for the link to be closed.
+        """
+        if self._state is not _State.READY:
+            return not self._context.immediate
+        return self._end is None or not self._end.reached()
 
     def _wait_at(self, gate: threading.Lock, deadline: float) -> None:
         """Wait until it is worth trying to send again."""
@@ -302,8 +313,11 @@ class Link:
 
     def _on_monitor(self) -> None:
         """Follow the connection's events, on the reactor's thread."""
-        while self._monitor is not None and (event := next_event(self._monitor)):
-            if event == zmq.EVENT_CLOSED:
+        while self._monitor is not None and (told := next_event(self._monitor)):
+            event, value = told
+            if event == zmq.EVENT_CONNECTED:
+                self._end = EndOfStream(value)
+            elif event == zmq.EVENT_CLOSED:
                 self._connect_failed()
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._ready()

@@ -33,7 +33,8 @@ MINIMUM_LIBZMQ: Final = (4, 3, 3)
 _MS: Final = 1000
 _NO_RECONNECT: Final = -1
 _MONITORED: Final = (
-    zmq.EVENT_CLOSED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CLOSED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -215,8 +216,9 @@ def receive_whole(socket: Socket) -> list[bytes]:
     return frames
 
 
-def next_event(monitor: Socket) -> int:
-    """The next connection event that a monitor has to tell, or 0."""
+def next_event(monitor: Socket) -> tuple[int, int] | None:
+    """The next connection event that a monitor has to tell, with its value."""
     if not events_of(monitor) & POLLIN:
-        return 0
-    return int(parse_monitor_message(receive_whole(monitor))["event"])
+        return None
+    message = parse_monitor_message(receive_whole(monitor))
+    return int(message["event"]), int(message["value"])

@@ -15,7 +15,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["Poller", "Waker", "WakerPool", "is_green", "native_select", "run_blocking"]
+__all__ = [
+    "EndOfStream",
+    "Poller",
+    "Waker",
+    "WakerPool",
+    "is_green",
+    "native_select",
+    "run_blocking",
+]
 
 _EPOLL_BATCH: Final = 256
 # poll and epoll count milliseconds in 32 bits; whoever waits longer looks in between.
@@ -158,6 +166,25 @@ class WakerPool:
         self._closed = True
         while self._free:
             self._free.pop().close()
+
+
+class EndOfStream:
+    """Asks the kernel whether the peer has ended a TCP connection that somebody else reads.
+
+    The descriptor is only looked at.  When its owner has closed it, the answer is
+    yes, or what holds for the file that got its number since.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._poll = native_select().poll()
+        self._poll.register(fd, select.POLLRDHUP)  # errors and hang-ups are always told
+
+    def reached(self) -> bool:
+        """Whether nothing more can come from the peer, so that nothing may be sent to it.
+
+        Does not wait.  Not thread-safe.
+        """
+        return bool(self._poll.poll(0))
 
 
 class Poller:
