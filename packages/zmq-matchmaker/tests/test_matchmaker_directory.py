@@ -64,12 +64,17 @@ def test_a_warm_lookup_takes_microseconds(url: str, make_directory: MakeDirector
 
 
 def test_cold_lookups_of_one_moment_share_one_round_trip(
-    redis: RedisServer, url: str, make_directory: MakeDirectory, until: Until
+    redis: RedisServer,
+    url: str,
+    make_directory: MakeDirectory,
+    commands: Callable[[], list[str]],
+    until: Until,
 ) -> None:
     directory = make_directory(url)
     directory.announce([(KEY._replace(topic=str(n)), record(n)) for n in range(20)])
     directory.lookup(KEY, 5)
     rounds = directory.statistics.rounds
+    commands()
     redis.stop()
     found: list[Sequence[Record]] = []
 
@@ -87,6 +92,7 @@ def test_cold_lookups_of_one_moment_share_one_round_trip(
         thread.join()
     assert sorted(map(str, found)) == sorted(str((record(n % 20),)) for n in range(60))
     assert directory.statistics.rounds == rounds + 2
+    assert [name for name in commands() if name != "SUBSCRIBE"] == ["EVALSHA", "EVALSHA"]
 
 
 @pytest.mark.parametrize("topics", [1, 200])
@@ -262,8 +268,12 @@ def test_closing_withdraws_all_in_one_round_trip_and_twice_is_harmless(
     directory.close()
     assert directory.statistics.writes == writes + 1
     with redis.client() as client:
-        left = [name for name in client.keys("*") if b":aside:" not in name]
-    assert left == [b"zmq:{x}:since"]
+        left = {name: client.ttl(name) for name in client.keys("*")}
+    assert 0 < left.pop(b"zmq:{x}:since") <= 20 * 120
+    assert len(left) == 50
+    for name, ttl in left.items():  # that they were withdrawn is known for a while
+        assert name.startswith(b"zmq:{x}:aside:listener:")
+        assert 0 < ttl <= 20
 
 
 def test_a_closed_directory_says_so(url: str, make_directory: MakeDirectory) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,34 @@ def test_what_a_writer_left_that_was_killed_is_collected(
     assert matchmaker.lookup([KEY]) == [(RECORD,)]
     assert not old.exists()
     assert young.exists()
+
+
+def test_threads_that_are_the_first_to_use_it_at_once_remove_what_they_registered(
+    tmp_path: Path,
+) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            matchmaker = load(MatchmakerURL.parse(f"file://{tmp_path}/"))
+            start = threading.Barrier(4)
+
+            def use(matchmaker: Matchmaker, start: threading.Barrier, port: int) -> None:
+                entries = [(KEY, Record(endpoint=f"tcp://127.0.0.1:{port}"))]
+                start.wait()
+                matchmaker.register(entries, 60)
+                matchmaker.unregister(entries)
+
+            threads = [
+                threading.Thread(target=use, args=(matchmaker, start, port)) for port in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert matchmaker.lookup([KEY]) == [()]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_readers_see_a_record_whole_while_others_write_and_remove_theirs(

@@ -113,6 +113,78 @@ def test_what_has_expired_is_collected_by_whoever_refreshes(
     assert len(admin.keys("zmq:{x}:lease:*")) == 1
 
 
+def test_when_nobody_is_left_to_collect_redis_forgets_all_of_a_deployment(
+    redis: RedisServer, admin: Any, until: Callable[..., None]
+) -> None:
+    died = load(MatchmakerURL.parse(f"{redis.url}/x"))
+    entries = [(KEY._replace(topic=str(number)), TWO) for number in range(10)]
+    died.register(entries, 0.2)
+    died.register([(KEY, ONE)], 0.1)
+    died.set_aside({entries[0]: 2.0})
+    died.close()
+    assert len(admin.keys()) == 16  # 11 topics, one pause, two leases, their list, since when
+    assert max(admin.pttl(name) for name in admin.keys("zmq:*")) <= 4000
+    until(lambda: admin.dbsize() == 0, "all is forgotten", 15)
+
+
+def test_what_is_refreshed_stays_although_all_keys_expire(
+    matchmaker: Matchmaker, admin: Any
+) -> None:
+    keys = [KEY._replace(topic=str(number)) for number in range(3)]
+    matchmaker.register([(key, TWO) for key in keys[:2]], 60)
+    half = 20 * 60 * 1000 // 2
+
+    def left() -> list[int]:
+        return [admin.pttl(name) for name in admin.keys("zmq:*")]
+
+    def refreshed_when_left(milliseconds: int) -> list[int]:
+        for name in admin.keys("zmq:*"):
+            admin.pexpire(name, milliseconds)
+        assert matchmaker.refresh([], 60)
+        return left()
+
+    assert min(left()) > 2 * half - 30_000
+    assert max(refreshed_when_left(half + 60_000)) <= half + 60_000  # not with each
+    assert min(refreshed_when_left(half - 1)) > 2 * half - 30_000
+    # What comes later must not postpone when the others are renewed.
+    refreshed_when_left(half + 60_000)
+    matchmaker.register([(keys[2], TWO)], 60)
+    [owned] = admin.keys("zmq:{x}:lease:*")
+    assert admin.pttl(owned) <= half + 60_000
+    assert matchmaker.lookup(keys) == [(TWO,)] * 3
+
+
+def test_what_lives_for_ever_shares_its_keys_with_what_does_not(
+    redis: RedisServer, admin: Any
+) -> None:
+    for order in ((None, 0.05), (0.05, None)):
+        admin.flushall()
+        matchmaker = load(MatchmakerURL.parse(f"{redis.url}/x"))
+        for number, ttl in enumerate(order):
+            matchmaker.register([(KEY, Record(endpoint=f"tcp://h:{number}"))], ttl)
+        ours = [NAME, LEASES, "zmq:{x}:since"]
+        assert [admin.pttl(name) for name in ours] == [-1, -1, -1]
+        matchmaker.close()
+
+
+def test_a_lease_whose_list_was_removed_is_registered_anew(
+    matchmaker: Matchmaker, admin: Any
+) -> None:
+    matchmaker.register([(KEY, ONE)], 60)
+    assert matchmaker.refresh([(KEY, ONE)], 60)
+    admin.delete(*admin.keys("zmq:{x}:lease:*"))
+    assert not matchmaker.refresh([(KEY, ONE)], 60)
+
+
+def test_a_record_that_is_withdrawn_does_not_end_the_pause_of_another(
+    matchmaker: Matchmaker, admin: Any
+) -> None:
+    matchmaker.register([(KEY, ONE), (KEY, TWO)], 60)
+    matchmaker.set_aside({(KEY, ONE): 200.0})
+    matchmaker.unregister([(KEY, TWO)])
+    assert 190 < admin.ttl("zmq:{x}:aside:listener:nova:conductor:%") <= 200
+
+
 def test_a_connection_that_the_server_closed_is_made_anew_unnoticed(
     matchmaker: Matchmaker, admin: Any
 ) -> None:

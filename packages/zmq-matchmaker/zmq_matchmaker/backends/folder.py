@@ -89,9 +89,8 @@ class FolderMatchmaker(Matchmaker):
         self._log = RateLimitedLog(LOG, time.monotonic)
         self._drafts = itertools.count()
         self._changes = self._folder / _CHANGES
-        self._pid = 0
-        self._owner = ""
-        self._registered: dict[Entry, float] = {}
+        self._token = uuid.uuid4().hex
+        self._registered: dict[tuple[str, Entry], float] = {}
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Write a file for each entry."""
@@ -101,10 +100,11 @@ class FolderMatchmaker(Matchmaker):
             me, owner = ProcessId.current(), self._whose()
             for key, record in entries:
                 place = self._file(key, record)
-                registered = self._registered.get((key, record))
+                mine = (owner, (key, record))
+                registered = self._registered.get(mine)
                 was_aside = unlinked(place.with_suffix(ASIDE))
                 if registered is None or was_aside or not place.exists():
-                    self._registered[key, record] = registered = now
+                    self._registered[mine] = registered = now
                     changed[key] = None
                 content = RecordFile(
                     key=key,
@@ -122,11 +122,7 @@ class FolderMatchmaker(Matchmaker):
 
     def _whose(self) -> str:
         """The name under which this matchmaker registers; in a forked child another one."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._owner = uuid.uuid4().hex
-            self._registered = {}
-        return self._owner
+        return f"{self._token}/{os.getpid()}"
 
     def _tell(self, keys: Iterable[Key]) -> None:
         """Let those who watch know that something has changed."""
@@ -161,7 +157,7 @@ class FolderMatchmaker(Matchmaker):
             return content is None or content.owner == owner
 
         for entry in entries:
-            self._registered.pop(entry, None)
+            self._registered.pop((owner, entry), None)
         self._remove(entries, is_mine)
 
     def remove(self, entries: Sequence[Entry]) -> None:

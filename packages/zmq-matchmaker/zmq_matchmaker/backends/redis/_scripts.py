@@ -13,7 +13,12 @@ cluster and one script may use several of them:
 A process has one lease, and to refresh all of its records is to prolong that.
 A record that was withdrawn, or whose lease has ended, is in `aside` for a while,
 which tells it from one that was forgotten.  Times are the server's, in seconds
-since the epoch.  Some scripts use keys that they learn from `lease:LEASE`, and
+since the epoch.
+
+Who comes next collects what the dead have left; should nobody come, Redis does,
+since all keys expire.  Their time, KEEP times that of the lease, is renewed
+when half of it is over, not with each refresh, which is to cost the same for
+one topic and for thousands.  Some scripts use keys that they learn from `lease:LEASE`, and
 which cannot be named before; they have the same hash tag.
 """
 
@@ -26,6 +31,8 @@ __all__ = ["LOOKUP", "REFRESH", "REGISTER", "SET_ASIDE", "SURVEY", "UNREGISTER",
 
 GONE: Final = 20
 """Seconds for which it is remembered that a record was withdrawn."""
+KEEP: Final = 20
+"""After how many times the life of a lease that nobody refreshed its keys are gone."""
 
 _COMMON: Final = """
 local t = redis.call('TIME')
@@ -40,10 +47,20 @@ local function deadline_of(lease)
   end
   return deadlines[lease]
 end
-local function remember_as_gone(aside, record)
-  redis.call('ZADD', aside, text(now + GONE), record)
-  redis.call('EXPIRE', aside, GONE + 60)
+local function put_aside(aside, record, pause)
+  redis.call('ZREMRANGEBYSCORE', aside, '-inf', text(now))
+  redis.call('ZADD', aside, text(now + pause), record)
+  local last = redis.call('ZRANGE', aside, -1, -1, 'WITHSCORES')[2]
+  redis.call('PEXPIREAT', aside, math.ceil(tonumber(last) * 1000))
 end
+-- `left` is what PTTL said before the key was written to: -1 if it is to stay for ever.
+local function keep(key, left, life)
+  if life == '' then redis.call('PERSIST', key)
+  elseif left ~= -1 and left < life * KEEP * 1000 then
+    redis.call('PEXPIRE', key, math.ceil(life * KEEP * 1000))
+  end
+end
+local function left_of(key) return redis.call('PTTL', key) end
 -- Whoever may not publish (ACL) is found with the next look at the latest.
 local function tell(keys) for key in pairs(keys) do redis.pcall('PUBLISH', key, '') end end
 local function drop_lease(prefix, lease)
@@ -53,7 +70,7 @@ local function drop_lease(prefix, lease)
     for i = 1, #fields, 2 do
       if lease_of(fields[i + 1]) == lease then
         redis.call('HDEL', key, fields[i])
-        remember_as_gone(prefix .. 'aside:' .. string.sub(key, #prefix + 1), fields[i])
+        put_aside(prefix .. 'aside:' .. string.sub(key, #prefix + 1), fields[i], GONE)
       end
     end
   end
@@ -105,14 +122,14 @@ local function standings(key, aside)
   end
   return {live, gone, garbage}
 end
-""".replace("GONE", str(GONE))
+"""
 
 
 class Script:
     """A script that the server keeps once it has seen it, and is called by its hash then."""
 
     def __init__(self, text: str) -> None:
-        self.text = _COMMON + text
+        self.text = f"local GONE, KEEP = {GONE}, {KEEP}\n{_COMMON}{text}"
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -124,10 +141,13 @@ REGISTER: Final = Script("""
 begin_writing()
 local lease = ARGV[1]
 local lives = deadline_of(lease) > now
-local deadline = ARGV[2] == '' and '+inf' or text(now + tonumber(ARGV[2]))
-redis.call('ZADD', KEYS[1], deadline, lease)
-if ARGV[3] == '1' then redis.call('SET', KEYS[2], text(now))
+local life = tonumber(ARGV[2]) or ''
+local left = {left_of(KEYS[1]), left_of(KEYS[2]), left_of(KEYS[3])}
+redis.call('ZADD', KEYS[1], life == '' and '+inf' or text(now + life), lease)
+if ARGV[3] == '1' then redis.call('SET', KEYS[2], text(now), 'KEEPTTL')
 else redis.call('SETNX', KEYS[2], text(now)) end
+keep(KEYS[1], left[1], life)
+keep(KEYS[2], left[2], life)
 local changed, broken = {}, {}
 for i = 4, #ARGV, 2 do
   local place, record = tonumber(ARGV[i]), ARGV[i + 1]
@@ -137,26 +157,36 @@ for i = 4, #ARGV, 2 do
     unless_wrong_type(value.err)
     broken[#broken + 1] = key
   else
+    local key_left = left_of(key)
     local marked = redis.pcall('ZREM', KEYS[place + 1], record)
     if not (lives and value and lease_of(value) == lease and marked == 0) then
       redis.call('HSET', key, record, lease .. '@' .. text(now))
       redis.call('SADD', KEYS[3], key)
       changed[key] = true
     end
+    keep(key, key_left, life)
   end
 end
+-- Not prolonged by itself, so that no key of the lease goes before it.
+if left[3] == -2 then keep(KEYS[3], left[3], life) end
 collect()
 tell(changed)
 return broken
 """)
 
 REFRESH: Final = Script("""
--- KEYS: leases.  ARGV: LEASE, seconds to live or nothing.  Returns whether there is that lease.
+-- KEYS: leases, since, lease:LEASE.  ARGV: LEASE, seconds to live or nothing.
+-- Returns whether there is that lease.
 begin_writing()
-local lives = deadline_of(ARGV[1]) > now
-if lives then
-  local deadline = ARGV[2] == '' and '+inf' or text(now + tonumber(ARGV[2]))
-  redis.call('ZADD', KEYS[1], deadline, ARGV[1])
+local left = left_of(KEYS[3])
+local lives = deadline_of(ARGV[1]) > now and left ~= -2
+local life = tonumber(ARGV[2])
+if lives and life then
+  redis.call('ZADD', KEYS[1], text(now + life), ARGV[1])
+  if left < life * KEEP * 500 then
+    for _, key in ipairs(redis.call('SMEMBERS', KEYS[3])) do keep(key, left_of(key), life) end
+    for _, key in ipairs(KEYS) do keep(key, left_of(key), life) end
+  end
 end
 collect()
 return lives and 1 or 0
@@ -175,7 +205,7 @@ for i = 3 + leases, #ARGV, 2 do
   local value = redis.pcall('HGET', KEYS[place], record)
   if type(value) == 'string' and string.sub(value, 1, #owner) == owner then
     redis.call('HDEL', KEYS[place], record)
-    remember_as_gone(KEYS[place + 1], record)
+    put_aside(KEYS[place + 1], record, GONE)
     changed[KEYS[place]] = true
   end
 end
@@ -195,8 +225,7 @@ for i = 3, #KEYS, 2 do found[#found + 1] = standings(KEYS[i], KEYS[i + 1]) end
 return found
 """)
 
-SET_ASIDE: Final = Script(
-    """
+SET_ASIDE: Final = Script("""
 -- KEYS: leases, and for each key itself and its aside.
 -- ARGV: for each record the place of its key in KEYS, itself, and the seconds; 0: back.
 begin_writing()
@@ -208,16 +237,14 @@ for i = 1, #ARGV, 3 do
     local before = tonumber(redis.call('ZSCORE', aside, record) or 0)
     if pause == 0 then redis.call('ZREM', aside, record)
     elseif before < now + pause then
-      redis.call('ZADD', aside, text(now + pause), record)
-      redis.call('EXPIRE', aside, math.ceil(pause) + GONE + 60)
+      put_aside(aside, record, pause)
     end
     if (before > now) ~= (pause > 0) then changed[key] = true end
   end
 end
 tell(changed)
 return redis.status_reply('OK')
-""".replace("GONE", str(GONE))
-)
+""")
 
 SURVEY: Final = Script("""
 -- KEYS: leases, since.  Returns for each key its name, and what LOOKUP returns for it.

@@ -80,8 +80,9 @@ class Store:
 
     def refresh(self, ttl: float | None) -> bool:
         """Prolong the lease; false if there is none."""
-        keys = [f"{self.prefix}leases"]
-        kept = bool(self._write(scripts.REFRESH, keys, [self._lease(ttl), _seconds(ttl)]))
+        lease = self._lease(ttl)
+        keys = [f"{self.prefix}{name}" for name in ("leases", "since", f"lease:{lease}")]
+        kept = bool(self._write(scripts.REFRESH, keys, [lease, _seconds(ttl)]))
         self._returns = self._returns or not kept
         return kept
 
