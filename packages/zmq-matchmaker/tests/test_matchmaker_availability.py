@@ -56,15 +56,10 @@ def test_calls_go_on_and_records_are_written_while_sentinels_fail_over(
     until(lambda: make_directory(url).lookup(KEY, 5) == (A, B), "written", seconds=10)
     # The old one comes back, is made a replica, and is not written to.
     old.start()
-    until(lambda: role_of(old) == "slave", "is a replica", seconds=15)
+    until(lambda: old.role == "slave", "is a replica", seconds=15)
     server.announce([(KEY, C)])
     assert make_directory(url).lookup(KEY, 5) == (A, B, C)
     assert sentinels.master is new
-
-
-def role_of(server: RedisServer) -> str:
-    with server.client() as admin:
-        return str(admin.info("replication")["role"])
 
 
 def test_a_master_that_only_seems_dead_is_left_when_another_is_named(
@@ -80,7 +75,7 @@ def test_a_master_that_only_seems_dead_is_left_when_another_is_named(
     finally:
         old.cont()
     server.announce([(KEY, B)])
-    until(lambda: role_of(old) == "slave", "is a replica", seconds=15)
+    until(lambda: old.role == "slave", "is a replica", seconds=15)
     until(lambda: server.statistics.unwritten == 0, "written", seconds=10)
     until(lambda: make_directory(url).lookup(KEY, 5) == (A, B), "at the new one", seconds=10)
 

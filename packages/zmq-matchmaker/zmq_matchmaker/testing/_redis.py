@@ -16,10 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["RedisServer", "TLSFiles", "find_redis_server"]
 
@@ -91,7 +93,7 @@ class RedisServer:
         return f"redis://{user}127.0.0.1:{self.port}"
 
     def client(self) -> redis.Redis:
-        """A client of the test's own, which may do everything; to be closed by it."""
+        """A client of the test's own, which may do everything and tries once; to be closed."""
         return redis.Redis(
             host="127.0.0.1",
             port=self.port,
@@ -101,7 +103,16 @@ class RedisServer:
             ssl_ca_certs=str(self._tls.ca) if self._tls is not None else None,
             ssl_check_hostname=False,
             socket_timeout=5,
+            retry=never_again(),
         )
+
+    @property
+    def role(self) -> str:
+        """`master`, `slave` or `sentinel`, as it says itself; empty if it does not answer."""
+        with self.client() as client, suppress(redis.RedisError):
+            answer: Any = client.execute_command("ROLE")
+            return str(answer[0].decode())
+        return ""
 
     def __enter__(self) -> Self:
         if self._temporary is not None:
@@ -152,6 +163,9 @@ class RedisServer:
             while True:
                 try:
                     client.ping()
+                    server: Any = client.info("server")
+                    if server["process_id"] != process.pid:
+                        raise redis.ConnectionError("another Redis has the port")
                 except redis.RedisError as error:
                     if process.poll() is not None or time.monotonic() > deadline:
                         self.kill()
@@ -218,6 +232,11 @@ class RedisServer:
         if self._temporary is None:
             raise RuntimeError("RedisServer is to be used in a with statement")
         return Path(self._temporary.name)
+
+
+def never_again() -> Retry:
+    """To know how it is now: redis-py itself tries for seconds to reach a dead server."""
+    return Retry(NoBackoff(), 0)
 
 
 _ANY: Final = 65535

@@ -97,7 +97,7 @@ class Relay:
             with self._lock:
                 self._pairs[client], self._pairs[server] = server, client
                 self._servers.add(server)
-        else:
+        elif not self._held:  # it may have been held since it was watched
             self._pass(one)
 
     def _pass(self, one: socket.socket) -> None:

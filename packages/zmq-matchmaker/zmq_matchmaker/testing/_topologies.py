@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import redis
 
-from zmq_matchmaker.testing._redis import RedisServer, find_redis_server
+from zmq_matchmaker.testing._redis import RedisServer, never_again
 
 __all__ = ["RedisClusterServers", "RedisSentinels"]
 
@@ -23,67 +20,21 @@ _DEADLINE: Final = 30.0
 _SLOTS: Final = 16384
 _BUS: Final = 10000
 """A node talks to the others on its port plus this."""
+_SYNC_AT_ONCE: Final = ("--repl-diskless-sync-delay", "0")
+"""Of a master: it need not wait 5 s for more replicas to come.  Any server may become one."""
 
 
-class RedisSentinels:
-    """A master, replicas, and Sentinels that watch them; ended with the block.
+class _Servers:
+    """Processes that are started in a with statement, and ended with it."""
 
-    With `password` the Redis ask for it, the Sentinels do not.
-    """
-
-    def __init__(
-        self,
-        *,
-        replicas: int = 2,
-        sentinels: int = 3,
-        group: str = "zmq",
-        password: str | None = None,
-    ) -> None:
-        self.group = group
+    def __init__(self) -> None:
         self.servers: list[RedisServer] = []
-        self.ports: list[int] = []
-        self._replicas = replicas
-        self._sentinels = sentinels
-        self._password = password
         self._stack = ExitStack()
 
-    @property
-    def url(self) -> str:
-        """`sentinel://…/group`, to which a deployment can be added."""
-        login = f":{self._password}@" if self._password else ""
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        return f"sentinel://{login}{hosts}/{self.group}"
-
-    @property
-    def hosts(self) -> str:
-        """The Sentinels, as a URL has them."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
-
-    @property
-    def master(self) -> RedisServer:
-        """The server that the Sentinels name at this moment."""
-        for sentinel in self._clients():
-            with suppress(redis.RedisError):
-                port = self._port_of_master(sentinel)
-                return next(server for server in self.servers if server.port == port)
-        raise RuntimeError("no Sentinel answers")
-
-    def fail_over(self) -> RedisServer:
-        """Kill the master, and return the new one when all Sentinels name it and it is one."""
-        old = self.master
-        old.kill()
-
-        def done() -> bool:
-            named = {self._port_of_master(sentinel) for sentinel in self._clients()}
-            if len(named) != 1 or old.port in named:
-                return False
-            with self.master.client() as client:
-                return bool(client.execute_command("ROLE")[0] == b"master")
-
-        _until(done, "another master")
-        return self.master
-
     def __enter__(self) -> Self:
+        if self.servers:
+            raise RuntimeError(f"this {type(self).__name__} is in use")
+        self._stack.callback(self.servers.clear)
         try:
             self._start()
         except BaseException:
@@ -100,44 +51,94 @@ class RedisSentinels:
         self._stack.close()
 
     def _start(self) -> None:
-        login = ("--masterauth", self._password) if self._password else ()
-        master = self._stack.enter_context(RedisServer(*login, password=self._password))
-        self.servers.append(master)
-        follow = ("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
-        for _ in range(self._replicas):
-            server = RedisServer(*follow, *login, password=self._password)
-            self.servers.append(self._stack.enter_context(server))
-        for _ in range(self._sentinels):
-            self.ports.append(self._stack.enter_context(self._sentinel(master.port)))
-        _until(self._all_know_all, "the Sentinels know the replicas and each other")
+        raise NotImplementedError
 
-    @contextmanager
-    def _sentinel(self, master_port: int) -> Iterator[int]:
-        port = _free_port()
-        with tempfile.TemporaryDirectory(prefix="sentinel-") as folder:
-            file = Path(folder) / "sentinel.conf"
-            lines = [
-                f"port {port}",
-                "bind 127.0.0.1",
-                f"dir {folder}",
-                f"sentinel monitor {self.group} 127.0.0.1 {master_port} {self._sentinels // 2 + 1}",
-                f"sentinel down-after-milliseconds {self.group} 1000",
-                f"sentinel failover-timeout {self.group} 3000",
-            ]
-            if self._password:
-                lines.append(f'sentinel auth-pass {self.group} "{self._password}"')
-            file.write_text("\n".join(lines) + "\n")
-            process = subprocess.Popen(
-                [find_redis_server(), str(file), "--sentinel"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                yield port
-            finally:
-                process.kill()
-                process.wait()
+
+class RedisSentinels(_Servers):
+    """A master, replicas, and Sentinels that watch them; ended with the block.
+
+    With `password` the Redis ask for it, the Sentinels do not.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: int = 2,
+        sentinels: int = 3,
+        group: str = "zmq",
+        password: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.ports: list[int] = []
+        """Of the Sentinels."""
+        self._replicas = replicas
+        self._sentinels = sentinels
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        """`sentinel://…/group`, to which a deployment can be added."""
+        login = f":{quote(self._password, safe='')}@" if self._password else ""
+        return f"sentinel://{login}{self.hosts}/{self.group}"
+
+    @property
+    def hosts(self) -> str:
+        """The Sentinels, as a URL has them."""
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    @property
+    def master(self) -> RedisServer:
+        """The server that the Sentinels name at this moment.
+
+        :raises RuntimeError: no Sentinel answers.
+        """
+        for sentinel in self._clients():
+            with suppress(redis.RedisError):
+                port = self._port_of_master(sentinel)
+                return next(server for server in self.servers if server.port == port)
+        raise RuntimeError("no Sentinel answers")
+
+    def fail_over(self) -> RedisServer:
+        """Kill the master, and return the new one when all Sentinels name it and it is one.
+
+        :raises RuntimeError: that was not so within 30 s, as when no replica runs.
+        """
+        old = self.master
+        old.kill()
+
+        def done() -> bool:
+            named = {self._port_of_master(sentinel) for sentinel in self._clients()}
+            if len(named) != 1 or old.port in named:
+                return False
+            return self.master.role == "master"
+
+        _until(done, "another master")
+        return self.master
+
+    def _start(self) -> None:
+        self._stack.callback(self.ports.clear)
+        options: tuple[str, ...] = _SYNC_AT_ONCE
+        if self._password:
+            options += ("--masterauth", self._password)
+        master = self._stack.enter_context(RedisServer(*options, password=self._password))
+        self.servers.append(master)
+        options += ("--replicaof", "127.0.0.1", str(master.port))
+        for _ in range(self._replicas):
+            server = RedisServer(*options, password=self._password)
+            self.servers.append(self._stack.enter_context(server))
+        # What a Sentinel does not see when it starts it looks for only 10 s later.
+        _until(lambda: all(map(_is_in_sync, self.servers[1:])), "the replicas follow")
+        settings = [
+            f"sentinel monitor {self.group} 127.0.0.1 {master.port} {self._sentinels // 2 + 1}",
+            f"sentinel down-after-milliseconds {self.group} 1000",
+            f"sentinel failover-timeout {self.group} 2000",
+        ]
+        if self._password:
+            settings.append(f"sentinel auth-pass {self.group} {_quoted(self._password)}")
+        for _ in range(self._sentinels):
+            self.ports.append(self._stack.enter_context(_Sentinel(settings)).port)
+        _until(self._all_know_all, "the Sentinels know the replicas and each other")
 
     def _all_know_all(self) -> bool:
         for sentinel in self._clients():
@@ -157,65 +158,80 @@ class RedisSentinels:
 
     def _clients(self) -> Iterator[redis.Redis]:
         for port in self.ports:
-            with redis.Redis(port=port, socket_timeout=2, decode_responses=True) as client:
+            with redis.Redis(
+                host="127.0.0.1",
+                port=port,
+                socket_timeout=2,
+                decode_responses=True,
+                retry=never_again(),
+            ) as client:
                 yield client
 
 
-class RedisClusterServers:
+class _Sentinel(RedisServer):
+    """A Sentinel process; it writes what it learns to its configuration, in its own folder."""
+
+    def __init__(self, settings: list[str]) -> None:
+        super().__init__("--sentinel")
+        self._settings = settings
+
+    def _options(self) -> Iterator[str]:
+        file = self._folder / "sentinel.conf"
+        own = [f"port {self.port}", "bind 127.0.0.1", f"dir {_quoted(str(self._folder))}"]
+        file.write_text("\n".join([*own, *self._settings, ""]))
+        yield str(file)
+
+
+class RedisClusterServers(_Servers):
     """Masters that share the slots, each with replicas; ended with the block."""
 
     def __init__(self, *, masters: int = 3, replicas_each: int = 1) -> None:
-        self.servers: list[RedisServer] = []
+        super().__init__()
         self._masters = masters
         self._replicas_each = replicas_each
-        self._stack = ExitStack()
 
     @property
     def url(self) -> str:
         """`redis://…` with all nodes, without a path."""
         return "redis://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
-    def owner(self, key: str) -> RedisServer:
-        """The node that has the slot of `key` now."""
-        ports = {server.port: server for server in self.servers}
-        for server in self.servers:
-            with suppress(redis.RedisError), server.client() as client:
-                slot = int(client.execute_command("CLUSTER KEYSLOT", key))
-                for first, last, (_, port, *_), *_ in client.execute_command("CLUSTER SLOTS"):
-                    if first <= slot <= last:
-                        return ports[port]
-        raise RuntimeError(f"no node has the slot of {key}")
+    def owner(self, key: str | bytes) -> RedisServer:
+        """The node that has the slot of `key` now.
 
-    def fail_over(self, key: str) -> RedisServer:
-        """Kill the node that has `key`, and return its replica when that has taken over."""
+        :raises RuntimeError: none has, or no node answers.
+        """
+        for server in self.servers:
+            with suppress(redis.RedisError):
+                return self._owner(key, server)
+        raise RuntimeError(f"no node has the slot of {key!r}")
+
+    def fail_over(self, key: str | bytes) -> RedisServer:
+        """Kill the node that has `key`, and return its replica when that has taken over.
+
+        :raises RuntimeError: it has not within 30 s, as when no replica of it runs.
+        """
         old = self.owner(key)
         old.kill()
-        alive = [server for server in self.servers if server is not old]
+        alive = [server for server in self.servers if server.role]
 
         def done() -> bool:
-            return all(_cluster_is_ok(server) for server in alive) and self.owner(key) is not old
+            owners = {self._owner(key, server) for server in alive}
+            if len(owners) != 1 or old in owners:
+                return False
+            return owners.pop().role == "master" and all(map(_cluster_is_ok, alive))
 
         _until(done, "a replica has taken over")
         return self.owner(key)
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def _owner(self, key: str | bytes, asked: RedisServer) -> RedisServer:
+        slot = int(_ask(asked, "CLUSTER KEYSLOT", key))
+        for first, last, (_, port, *_), *_ in _ask(asked, "CLUSTER SLOTS"):
+            if first <= slot <= last:
+                return next(server for server in self.servers if server.port == port)
+        raise redis.RedisError(f"nobody has slot {slot}")
 
     def _start(self) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500")
+        options = (*_SYNC_AT_ONCE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
         for _ in range(self._masters * (1 + self._replicas_each)):
             server = RedisServer(*options, highest_port=65535 - _BUS)
             self.servers.append(self._stack.enter_context(server))
@@ -224,6 +240,8 @@ class RedisClusterServers:
             first = _SLOTS * number // self._masters
             last = _SLOTS * (number + 1) // self._masters
             _ask(server, "CLUSTER ADDSLOTS", *range(first, last))
+            # Masters of one epoch would first have to settle whose is the newer.
+            _ask(server, "CLUSTER SET-CONFIG-EPOCH", number + 1)
         for server in self.servers[1:]:
             _ask(server, "CLUSTER MEET", "127.0.0.1", self.servers[0].port)
         known = len(self.servers)
@@ -240,23 +258,25 @@ def _ask(server: RedisServer, *command: Any) -> Any:
         return client.execute_command(*command)
 
 
+def _quoted(text: str) -> str:
+    """As a word of a configuration file."""
+    return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
+
+
 def _knows(server: RedisServer, number: int) -> bool:
-    with server.client() as client:
-        nodes = client.execute_command("CLUSTER NODES")
+    nodes = _ask(server, "CLUSTER NODES")
     lines = nodes if isinstance(nodes, dict) else nodes.splitlines()
     return len(lines) == number and "handshake" not in str(nodes)
 
 
 def _cluster_is_ok(server: RedisServer) -> bool:
-    with server.client() as client:
-        state = client.execute_command("CLUSTER INFO")
+    state = _ask(server, "CLUSTER INFO")
     return "ok" in str(state["cluster_state"] if isinstance(state, dict) else state.split()[0])
 
 
 def _is_in_sync(server: RedisServer) -> bool:
-    with server.client() as client:
-        info: Any = client.info("replication")
-    return bool(info.get("master_link_status") == "up")
+    role, *details = _ask(server, "ROLE")
+    return bool(role == b"slave" and details[2] == b"connected")
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
@@ -268,10 +288,3 @@ def _until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {_DEADLINE:g} s: {what}")
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
