@@ -10,7 +10,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from zmq_matchmaker import Directory, Key, MatchmakerURL, Record, Role, Unavailable, load
+from zmq_matchmaker import (
+    AccessDenied,
+    Directory,
+    Key,
+    MatchmakerURL,
+    Record,
+    Role,
+    Unavailable,
+    load,
+)
 from zmq_matchmaker.testing import RedisClusterServers, RedisSentinels, RedisServer
 
 MakeDirectory = Callable[..., Directory]
@@ -91,8 +100,21 @@ def test_sentinels_are_recognized_whatever_the_scheme_and_their_only_group_is_fo
         f"sentinel://{login}{sentinels.hosts}/y?sentinel_group=zmq",
     ):
         assert make_directory(url).lookup(KEY, 5) == (A,), url
-    with pytest.raises(Unavailable, match="master"):
+    with pytest.raises(Unavailable, match=r"No master found for 'nonsense'\)") as caught:
         make_directory(f"sentinel://{login}{sentinels.hosts}/nonsense/x").lookup(KEY, 5)
+    assert len(str(caught.value)) < 400
+
+
+def test_sentinels_that_ask_for_the_password_are_given_it(make_directory: MakeDirectory) -> None:
+    with RedisSentinels(replicas=0, sentinels=1, password="p w", guarded=True) as guarded:
+        for scheme, group in (("sentinel", "zmq/"), ("redis", "")):
+            url = f"{scheme}://:p%20w@{guarded.hosts}/{group}x"
+            directory = make_directory(url)
+            directory.announce([(KEY, A)])
+            assert make_directory(url).lookup(KEY, 5) == (A,)
+        for login in ("", ":wrong@"):
+            with pytest.raises(AccessDenied, match="check user and password"):
+                make_directory(f"sentinel://{login}{guarded.hosts}/zmq/x").lookup(KEY, 5)
 
 
 def test_a_redis_that_is_called_a_sentinel_says_that_it_is_none(
@@ -164,6 +186,38 @@ def test_an_independent_server_that_comes_back_empty_is_told_all_and_read_only_t
     for dead in three[1:]:
         dead.kill()
     assert make_directory(url).lookup(KEY, 5) == (A,)
+
+
+def test_the_independent_server_is_read_that_was_told_everything_for_the_longest_time(
+    three: list[RedisServer], make_directory: MakeDirectory
+) -> None:
+    url = independent(three)
+    server = make_directory(url)
+    server.announce([(KEY, A)])
+    with three[0].client() as admin:
+        admin.flushall()  # and somebody registers there, long before the others look
+    matchmaker = load(MatchmakerURL.parse(f"{three[0].url}/x"))
+    matchmaker.register([(OTHER, B)], 60)
+    matchmaker.close()
+    now = time.time()
+    for one, seconds in zip(three, (100, 1000, 500), strict=True):
+        with one.client() as admin:
+            admin.set("zmq:{x}:since", now - seconds)
+    client = make_directory(url)
+    assert client.lookup(KEY, 5) == (A,)
+    three[1].kill()
+    assert client.refresh(KEY, 5) == (A,)
+
+
+def test_an_independent_server_that_was_emptied_in_a_moment_is_told_all_within_seconds(
+    three: list[RedisServer], make_directory: MakeDirectory, until: Until
+) -> None:
+    servers = [make_directory(independent(three)) for _ in range(5)]
+    for number, server in enumerate(servers):
+        server.announce([(KEY, Record(endpoint=f"tcp://h:{number}"))])
+        server.lookup(KEY, 5)
+    three[2].restart()  # nobody writes meanwhile, and for 40 s nobody would
+    until(lambda: len(known_to(three[2])) == 5, "all have registered", seconds=10)
 
 
 def test_an_independent_server_that_hangs_delays_nobody(

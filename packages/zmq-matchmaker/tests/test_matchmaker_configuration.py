@@ -66,6 +66,38 @@ def test_what_the_url_says_counts_for_more(configure: Configure) -> None:
     assert dict(url.query) == {"db": "4", "socket_timeout": "7"}
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://h/x", "redis://nova:secret@h"),
+        ("redis://glance@h/x", "redis://glance:secret@h"),
+        ("redis://:mine@h/x", "redis://nova:mine@h"),
+        ("redis://glance:mine@h,other/x", "redis://glance:mine@h,glance:mine@other"),
+        ("redis://glance@/x", "redis://glance:secret@127.0.0.1:6379"),
+    ],
+)
+def test_what_a_login_in_the_url_leaves_open_is_taken_from_the_file(
+    configure: Configure, text: str, expected: str
+) -> None:
+    url = completed(text, configure(username="nova", password="secret"))
+    assert url.hosts == MatchmakerURL.parse(expected).hosts
+
+
+def test_a_user_without_a_password_is_used(configure: Configure) -> None:
+    with RedisServer() as server:
+        with server.client() as admin:
+            admin.execute_command("ACL SETUSER nova on nopass ~zmq:* &zmq:* +@all")
+            admin.execute_command("ACL SETUSER default off")
+        for url in (
+            MatchmakerURL.parse(f"redis://nova@127.0.0.1:{server.port}/x"),
+            completed(f"redis://127.0.0.1:{server.port}/x", configure(username="nova")),
+        ):
+            matchmaker = load(url)
+            matchmaker.register([(KEY, ONE)], 60)
+            assert matchmaker.lookup([KEY]) == [(ONE,)]
+            matchmaker.close()
+
+
 def test_user_password_and_database_are_used(configure: Configure) -> None:
     with RedisServer(user="nova", password="p@ss") as server:
         conf = configure(username="nova", password="p@ss", db=2)
@@ -153,8 +185,8 @@ def test_the_first_and_the_longest_pause_of_a_host_that_does_not_answer(
         until(lambda: directory.lookup(KEY, 5) == (ONE, TWO), "tried again")
         pauses.append(time.monotonic() - began)
     directory.close()
-    assert 0.2 <= pauses[0] < 0.35
-    assert all(0.4 <= pause < 0.6 for pause in pauses[1:])
+    assert 0.2 <= pauses[0] < 0.4
+    assert all(0.4 <= pause < 0.8 for pause in pauses[1:])
 
 
 def test_every_option_is_described_and_the_password_is_a_secret() -> None:

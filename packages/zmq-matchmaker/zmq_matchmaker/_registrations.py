@@ -123,6 +123,11 @@ class Registrations:
             self._lost = True
             self._refresh_at = min(self._refresh_at, now + self._jitter(0.0, 1.0))
 
+    def doubt(self, now: float) -> None:
+        """The source may have forgotten us: see soon, but not all processes at once."""
+        if self._entries:
+            self._refresh_at = min(self._refresh_at, now + self._jitter(0.0, 3.0))
+
     def farewell(self) -> tuple[Entry, ...]:
         """All that the source may know of us, now that we leave; nothing is announced any more."""
         known = (*self._leaving, *self._entries)

@@ -256,13 +256,14 @@ class Upkeep:
         with self.lock:
             if key is None:
                 self._routes.distrust()
+                self._registrations.doubt(self._clock())
                 keys = self._routes.in_use()
             else:
                 keys = [key] if key in self._asked or self._routes.get(key) is not None else []
             if keys:
                 self.statistics.changes += 1
                 self._changes.add(keys, self._clock())
-                self.lock.notify_all()
+            self.lock.notify_all()
 
     def _do_share(self) -> None:
         with self.lock:

@@ -175,19 +175,21 @@ def _named(url: MatchmakerURL) -> bool:
 
 
 def _hosts(url: MatchmakerURL, group: Any) -> tuple[Host, ...]:
-    login = next((host for host in url.hosts if host.password), None)
-    username = login.username if login else group.username or None
-    password = login.password if login else group.password or None
-    if _named(url):
-        return tuple(
-            host if host.password else host._replace(username=username, password=password)
-            for host in url.hosts
+    def completed(host: Host, login: Host) -> Host:
+        return host._replace(
+            username=login.username or group.username or None,
+            password=login.password or group.password or None,
         )
+
+    logins = [host for host in url.hosts if host.username or host.password]
+    login = logins[0] if logins else Host("")
+    if _named(url):
+        return tuple(completed(host, host if host in logins else login) for host in url.hosts)
     if group.sentinel_hosts:
         texts = ",".join(group.sentinel_hosts)
         found = MatchmakerURL.parse(f"{_SENTINEL}://{texts}").hosts
-        return tuple(host._replace(username=username, password=password) for host in found)
-    return (Host(group.host, group.port, username, password),)
+        return tuple(completed(host, login) for host in found)
+    return (completed(Host(group.host, group.port), login),)
 
 
 def _settings(url: MatchmakerURL, group: Any) -> dict[str, str]:

@@ -57,7 +57,7 @@ class _Servers:
 class RedisSentinels(_Servers):
     """A master, replicas, and Sentinels that watch them; ended with the block.
 
-    With `password` the Redis ask for it, the Sentinels do not.
+    With `password` the Redis ask for it, and if `guarded` the Sentinels, too.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class RedisSentinels(_Servers):
         sentinels: int = 3,
         group: str = "zmq",
         password: str | None = None,
+        guarded: bool = False,
     ) -> None:
         super().__init__()
         self.group = group
@@ -75,6 +76,7 @@ class RedisSentinels(_Servers):
         self._replicas = replicas
         self._sentinels = sentinels
         self._password = password
+        self._sentinel_password = password if guarded else None
 
     @property
     def url(self) -> str:
@@ -137,7 +139,8 @@ class RedisSentinels(_Servers):
         if self._password:
             settings.append(f"sentinel auth-pass {self.group} {_quoted(self._password)}")
         for _ in range(self._sentinels):
-            self.ports.append(self._stack.enter_context(_Sentinel(settings)).port)
+            sentinel = _Sentinel(settings, self._sentinel_password)
+            self.ports.append(self._stack.enter_context(sentinel).port)
         _until(self._all_know_all, "the Sentinels know the replicas and each other")
 
     def _all_know_all(self) -> bool:
@@ -161,6 +164,7 @@ class RedisSentinels(_Servers):
             with redis.Redis(
                 host="127.0.0.1",
                 port=port,
+                password=self._sentinel_password,
                 socket_timeout=2,
                 decode_responses=True,
                 retry=never_again(),
@@ -171,9 +175,9 @@ class RedisSentinels(_Servers):
 class _Sentinel(RedisServer):
     """A Sentinel process; it writes what it learns to its configuration, in its own folder."""
 
-    def __init__(self, settings: list[str]) -> None:
-        super().__init__("--sentinel")
-        self._settings = settings
+    def __init__(self, settings: list[str], password: str | None) -> None:
+        super().__init__("--sentinel", password=password)
+        self._settings = [*settings, f"requirepass {_quoted(password)}"] if password else settings
 
     def _options(self) -> Iterator[str]:
         file = self._folder / "sentinel.conf"

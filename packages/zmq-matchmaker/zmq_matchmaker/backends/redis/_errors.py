@@ -31,7 +31,14 @@ def translated(server: str, timeout: float) -> Iterator[None]:
     except redis.TimeoutError as error:
         raise Unavailable(f"{server} did not answer within {timeout:g} s") from error
     except redis.sentinel.MasterNotFoundError as error:
-        raise Unavailable(f"{server} know no master that works: {error}") from error
+        # Its text is made of repr()s of clients; so much of it can be read.
+        text, _, details = str(error).partition(" : ")
+        if "AuthenticationError" in details:
+            raise _denied(server, text) from error
+        raise Unavailable(
+            f"{server} know no master that works ({text}); SENTINEL MASTERS says which groups "
+            "they know, and what they think of the master"
+        ) from error
     except redis.ConnectionError as error:
         raise Unavailable(f"{server} cannot be reached: {_reason(error)}") from error
     except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
@@ -48,7 +55,7 @@ def _refusal(server: str, error: Exception) -> Unavailable:
     return Unavailable(f"{server} refuses: {error}{advice}")
 
 
-def _denied(server: str, error: Exception) -> AccessDenied:
+def _denied(server: str, error: object) -> AccessDenied:
     return AccessDenied(
         f"{server} denies access: {error}; check user and password in the "
         "transport URL, and the user's permissions (ACL) for keys zmq:*"

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
 from zmq_matchmaker._errors import Unavailable
-from zmq_matchmaker._model import Found, Key
+from zmq_matchmaker._model import Entry, Key, Listing
 from zmq_matchmaker.backends.redis._store import SETTLED, Answer, Store
 
 __all__ = ["Independent"]
@@ -30,10 +30,17 @@ _PATIENCE: Final = 0.3
 """Seconds for which those that have answered wait for those that have not."""
 _AVOID: Final = 5.0
 """Seconds for which one that failed is read only if no other can be."""
+_ALIKE: Final = 1.0
+"""Seconds by which ages differ that are as good as equal."""
+_NEVER: Final = float("inf")
 
 
 class Independent:
-    """What one process has in all of them.  Thread-safe."""
+    """What one process has in all of them: a `Store` to its users.  Thread-safe.
+
+    Every method raises Unavailable if it failed for all; those that write also if
+    it failed for one, or is not done there yet: the others have it then.
+    """
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = tuple(stores)
@@ -41,12 +48,27 @@ class Independent:
         self._pool = ThreadPoolExecutor(len(stores), thread_name_prefix="zmq-redis")
         self._busy: dict[Store, Future[Any]] = {}
         self._avoid_until: dict[Store, float] = {}
+        self._told_since: dict[Store, float] = {}
+        """By our clock, as far as it was asked; `_NEVER` if it was told nothing."""
 
-    def write(self, work: Callable[[Store], T]) -> list[T]:
-        """What `work` returns for each.
+    def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
+        """Add the records to the process's lease with each."""
+        self._write(lambda store: store.register(entries, ttl))
 
-        :raises Unavailable: for at least one it failed, or is not done yet; the others have it.
-        """
+    def refresh(self, ttl: float | None) -> bool:
+        """Prolong the lease; false if one of them has none."""
+        return all(self._write(lambda store: store.refresh(ttl)))
+
+    def unregister(self, entries: Sequence[Entry], *, anybody: bool = False) -> None:
+        """Remove the records of this process, or of `anybody`."""
+        self._write(lambda store: store.unregister(entries, anybody=anybody))
+
+    def set_aside(self, pauses: Mapping[Entry, float]) -> None:
+        """Note for how long others are to be preferred."""
+        self._write(lambda store: store.set_aside(pauses))
+
+    def _write(self, work: Callable[[Store], T]) -> list[T]:
+        """What `work` returns for each."""
         with self._lock:
             started: dict[Store, Future[T]] = {}
             for store in self.stores:
@@ -75,39 +97,52 @@ class Independent:
             )
         return [future.result() for future in started.values()]
 
-    def find(self, keys: Sequence[Key]) -> list[Found]:
+    def find(self, keys: Sequence[Key]) -> Answer:
         """What the server knows that was told everything for the longest time."""
         best: Answer | None = None
         problems: list[Unavailable] = []
         for store in self._order():
+            if best is not None and not self._may_know_more(store, best):
+                break
             try:
                 answer = store.find(keys)
             except Unavailable as error:
                 self._avoid(store)
                 problems.append(error)
                 continue
+            known = answer.age >= 0
+            self._told_since[store] = time.monotonic() - answer.age if known else _NEVER
             if best is None or answer.age > best.age:
                 best = answer
-            if best.age >= SETTLED:
-                break
         if best is None:
             raise _all_failed(problems)
-        return best.found
+        return best
 
-    def read(self, work: Callable[[Store], T]) -> T:
-        """What `work` returns for the first server for which it does not fail."""
+    def survey(self) -> list[Listing]:
+        """Everything, as the first server has it that answers."""
         problems: list[Unavailable] = []
         for store in self._order():
             try:
-                return work(store)
+                return store.survey()
             except Unavailable as error:
                 self._avoid(store)
                 problems.append(error)
         raise _all_failed(problems)
 
-    def _order(self) -> Iterator[Store]:
-        now = time.monotonic()
-        return iter(sorted(self.stores, key=lambda s: self._avoid_until.get(s, 0.0) > now))
+    def _order(self) -> list[Store]:
+        """First those of which we know nothing yet, then the oldest; last those that failed."""
+        return sorted(
+            self.stores, key=lambda store: (self._avoided(store), self._told_since.get(store, 0.0))
+        )
+
+    def _may_know_more(self, store: Store, best: Answer) -> bool:
+        if best.age < SETTLED:
+            return True
+        age = time.monotonic() - self._told_since.get(store, -_NEVER)
+        return age > best.age + _ALIKE and not self._avoided(store)
+
+    def _avoided(self, store: Store) -> bool:
+        return self._avoid_until.get(store, 0.0) > time.monotonic()
 
     def _avoid(self, store: Store) -> None:
         self._avoid_until[store] = time.monotonic() + _AVOID

@@ -50,34 +50,19 @@ class RedisMatchmaker(Matchmaker):
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Add the records to this process's lease, and collect what has expired."""
-        one = self._one()
-        if isinstance(one, Store):
-            one.register(entries, ttl)
-        else:
-            one.write(lambda store: store.register(entries, ttl))
+        self._records().register(entries, ttl)
 
     def refresh(self, entries: Sequence[Entry], ttl: float | None) -> bool:
         """Prolong the lease: one command, whatever the number of records."""
-        one = self._one()
-        if isinstance(one, Store):
-            return one.refresh(ttl)
-        return all(one.write(lambda store: store.refresh(ttl)))
+        return self._records().refresh(ttl)
 
     def unregister(self, entries: Sequence[Entry]) -> None:
         """Remove those of the records that are this process's."""
-        one = self._one()
-        if isinstance(one, Store):
-            one.unregister(entries)
-        else:
-            one.write(lambda store: store.unregister(entries))
+        self._records().unregister(entries)
 
     def remove(self, entries: Sequence[Entry]) -> None:
         """Remove the records."""
-        one = self._one()
-        if isinstance(one, Store):
-            one.unregister(entries, anybody=True)
-        else:
-            one.write(lambda store: store.unregister(entries, anybody=True))
+        self._records().unregister(entries, anybody=True)
 
     def lookup(self, keys: Sequence[Key]) -> list[tuple[Record, ...]]:
         """The records that have not expired."""
@@ -85,33 +70,27 @@ class RedisMatchmaker(Matchmaker):
 
     def find(self, keys: Sequence[Key]) -> list[Found]:
         """The same, with all that is known of them."""
-        one = self._one()
-        return one.find(keys).found if isinstance(one, Store) else one.find(keys)
+        return self._records().find(keys).found
 
     def set_aside(self, pauses: Mapping[Entry, float]) -> None:
         """Note for how long others are to be preferred."""
-        one = self._one()
-        if isinstance(one, Store):
-            one.set_aside(pauses)
-        else:
-            one.write(lambda store: store.set_aside(pauses))
+        self._records().set_aside(pauses)
 
     def survey(self) -> list[Listing]:
         """Everything in this deployment."""
-        one = self._one()
-        return one.survey() if isinstance(one, Store) else one.read(Store.survey)
+        return self._records().survey()
 
     def inspect(self) -> list[Finding]:
         """What is wrong with each server, and what to do about it."""
         try:
-            self._one()
+            self._records()
         except MatchmakerError as error:
             return [unreachable(error)]
         return inspect_all(self._stores)
 
     def watch(self, changed: Changed) -> Watch:
         """Subscribes on a connection of its own, with each server."""
-        self._one()
+        self._records()
         watches = [RedisWatch(store.server, store.name, changed) for store in self._stores]
         return watches[0] if len(watches) == 1 else _Watches(watches)
 
@@ -125,7 +104,7 @@ class RedisMatchmaker(Matchmaker):
         for store in stores:
             store.server.close()
 
-    def _one(self) -> Store | Independent:
+    def _records(self) -> Store | Independent:
         """Where to write and read; asks the hosts what they are, if that is not known yet."""
         with self._lock:
             if not self._stores:

@@ -120,10 +120,12 @@ def discover(settings: RedisSettings) -> list[Server]:
     :raises Unavailable: none of the hosts answers, or they do not fit together.
     """
     modes: dict[Address, str] = {}
+    asks_login = False
     problems: list[Unavailable] = []
     for number, address in enumerate(settings.addresses):
         try:
-            modes[address] = _ask_mode(settings, number)
+            modes[address], login = _ask_mode(settings, number)
+            asks_login = asks_login or login
         except Unavailable as error:
             problems.append(error)
     if not modes:
@@ -134,7 +136,7 @@ def discover(settings: RedisSettings) -> list[Server]:
         raise Unavailable(f"the hosts of the matchmaker URL are of different kinds: {parts}")
     mode = next(iter(modes.values()))
     if mode == _SENTINEL:
-        return [_by_sentinels(settings)]
+        return [_by_sentinels(settings, login=asks_login)]
     if settings.must_be_sentinels:
         first = next(iter(modes))
         raise Unavailable(f"{first} is no Sentinel but a Redis ({mode}); write redis:// instead")
@@ -150,17 +152,17 @@ def _arguments(settings: RedisSettings, number: int, *, login: bool = True) -> d
     return arguments | {"host": address.host, "port": address.port}
 
 
-def _ask_mode(settings: RedisSettings, number: int) -> str:
-    """What the server at an address is: standalone, sentinel or cluster."""
+def _ask_mode(settings: RedisSettings, number: int) -> tuple[str, bool]:
+    """What a server is, standalone, sentinel or cluster, and whether it takes a login."""
     name = f"redis at {settings.addresses[number]}"
     try:
-        return _hello(name, settings, _arguments(settings, number))
+        return _hello(name, settings, _arguments(settings, number)), True
     except AccessDenied:
         # Sentinels often have no password, though their Redis have.
         mode = _hello(name, settings, _arguments(settings, number, login=False))
         if mode != _SENTINEL:
             raise
-        return mode
+        return mode, False
 
 
 def _hello(name: str, settings: RedisSettings, arguments: dict[str, Any]) -> str:
@@ -205,17 +207,17 @@ def _cluster(settings: RedisSettings) -> Server:
     return Server(name, settings.timeout, make, _CLUSTER)
 
 
-def _by_sentinels(settings: RedisSettings) -> Server:
+def _by_sentinels(settings: RedisSettings, *, login: bool) -> Server:
     name = f"the sentinels at {', '.join(map(str, settings.addresses))}"
-    login = settings.credentials[0]
+    username, password = settings.credentials[0]
     group: list[str] = [] if settings.group is None else [settings.group]
 
     def make() -> Any:
-        arguments = settings.arguments | {"username": login[0], "password": login[1]}
-        unwanted = ("username", "password", "db")
-        quiet = {key: value for key, value in arguments.items() if key not in unwanted}
+        arguments = settings.arguments | {"username": username, "password": password}
+        of_sentinels = {**arguments} if login else {**settings.arguments}
+        del of_sentinels["db"]
         hosts = [(address.host, address.port) for address in settings.addresses]
-        manager = Sentinel(hosts, sentinel_kwargs=quiet, **arguments)
+        manager = Sentinel(hosts, sentinel_kwargs=of_sentinels, **arguments)
         try:
             if not group:
                 group.append(_only_group(manager, name))

@@ -97,8 +97,9 @@ class RedisSettings(NamedTuple):
 
 def _credentials(hosts: tuple[Host, ...]) -> tuple[tuple[str | None, str | None], ...]:
     """For each host; a host without any has those of the first that has some."""
-    common = next(((h.username, h.password) for h in hosts if h.password), (None, None))
-    return tuple((h.username, h.password) if h.password else common for h in hosts)
+    own = [(host.username, host.password) for host in hosts]
+    common = next((login for login in own if any(login)), (None, None))
+    return tuple(login if any(login) else common for login in own)
 
 
 def _tls(url: MatchmakerURL, settings: Mapping[str, str]) -> dict[str, Any]:
