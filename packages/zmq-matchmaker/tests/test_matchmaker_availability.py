@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from zmq_matchmaker import (
     Unavailable,
     load,
 )
+from zmq_matchmaker.backends.redis import _independent, _server
 from zmq_matchmaker.testing import RedisClusterServers, RedisSentinels, RedisServer
 
 MakeDirectory = Callable[..., Directory]
@@ -115,6 +118,23 @@ def test_sentinels_that_ask_for_the_password_are_given_it(make_directory: MakeDi
         for login in ("", ":wrong@"):
             with pytest.raises(AccessDenied, match="check user and password"):
                 make_directory(f"sentinel://{login}{guarded.hosts}/zmq/x").lookup(KEY, 5)
+
+
+@pytest.mark.parametrize("how", [RedisServer.kill, RedisServer.stop])
+def test_a_master_is_used_although_no_sentinel_answers(
+    make_directory: MakeDirectory, monkeypatch: pytest.MonkeyPatch, how: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(_server, "_CHECK_MASTER", 0.1)
+    with RedisSentinels(replicas=0, sentinels=1) as one:
+        directory = make_directory(f"{one.url}/x?socket_timeout=0.3")
+        directory.announce([(KEY, A)])
+        how(one.sentinels[0])
+        began = time.monotonic()
+        number = 0
+        while time.monotonic() - began < 1.5:
+            assert directory.lookup(KEY._replace(topic=str(number)), 5) == ()
+            number += 1
+        assert directory.statistics.failures == 0
 
 
 def test_a_redis_that_is_called_a_sentinel_says_that_it_is_none(
@@ -238,6 +258,66 @@ def test_an_independent_server_that_hangs_delays_nobody(
         three[2].cont()
     until(lambda: server.statistics.reachable, "all are written to again")
     assert len(known_to(three[2], OTHER)) == 5
+
+
+def test_an_independent_server_that_hangs_delays_no_lookup(
+    three: list[RedisServer], make_directory: MakeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_independent, "_AVOID", 0.05)
+    monkeypatch.setattr(_independent, "_AVOID_LONGEST", 0.05)
+    client = make_directory(independent(three, "?socket_timeout=2"))
+    client.announce([(KEY, A)])
+    assert client.lookup(KEY, 5) == (A,)
+    three[0].stop()
+    try:
+        longest = 0.0
+        for number in range(100):
+            began = time.monotonic()
+            assert client.lookup(OTHER._replace(topic=str(number)), 5) == ()
+            longest = max(longest, time.monotonic() - began)
+    finally:
+        three[0].cont()
+    assert longest < 1.2  # 0.3 s are waited for the one that hangs
+
+
+def test_all_that_hang_are_waited_for_at_once(three: list[RedisServer]) -> None:
+    matchmaker = load(MatchmakerURL.parse(independent(three, "?socket_timeout=0.5")))
+    for one in three:
+        one.stop()
+    try:
+        for _ in range(2):  # before and after it is known what they are
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match=r"did not answer within 0\.5 s"):
+                matchmaker.find([KEY])
+            assert time.monotonic() - began < 1.2
+    finally:
+        for one in three:
+            one.cont()
+        matchmaker.close()
+
+
+AT_EXIT = """
+import atexit, sys
+from zmq_matchmaker import Directory, Key, MatchmakerURL, Record, Role, load
+directory = Directory(load(MatchmakerURL.parse(sys.argv[1])))
+atexit.register(directory.close)
+directory.announce([(Key(Role.LISTENER, "openstack", "conductor"), Record(endpoint="tcp://h:1"))])
+print("announced", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_program_that_ends_by_itself_withdraws_from_all_of_them(
+    three: list[RedisServer],
+) -> None:
+    command = [sys.executable, "-c", AT_EXIT, independent(three)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "announced\n"
+        assert [len(known_to(one)) for one in three] == [1, 1, 1]
+        assert process.communicate(timeout=30)[1] == ""
+    assert [known_to(one) for one in three] == [(), (), ()]
 
 
 def test_hosts_of_different_kinds_are_refused_by_name(

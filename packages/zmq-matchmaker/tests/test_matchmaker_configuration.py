@@ -165,6 +165,21 @@ def test_wait_timeout_is_the_longest_pause_between_attempts(
     directory.close()
 
 
+def test_a_longest_pause_that_would_make_clients_lose_routes_is_cut(configure: Configure) -> None:
+    conf = configure(wait_timeout=60000)
+    assert DirectorySettings.load(conf[GROUP].__getitem__, conf).longest_wait == 10
+
+
+def test_records_that_would_expire_before_they_are_refreshed_are_refused(
+    configure: Configure,
+) -> None:
+    conf = configure(GROUP, zmq_target_expire=60, zmq_target_update=31)
+    with pytest.raises(ValueError, match=r"zmq_target_update \(31 s\) .* zmq_target_expire \(60"):
+        DirectorySettings.load(conf[GROUP].__getitem__, conf)
+    conf = configure(GROUP, zmq_target_expire=0, zmq_target_update=31)
+    assert DirectorySettings.load(conf[GROUP].__getitem__, conf).update == 31
+
+
 @pytest.mark.parametrize("text", ["file:///etc/table.toml", "dummy:///x", "mine://h/x"])
 def test_other_matchmakers_are_left_as_they_are(configure: Configure, text: str) -> None:
     assert completed(text, configure(host="h", password="p")) == MatchmakerURL.parse(text)

@@ -20,8 +20,8 @@ KEY = Key(Role.LISTENER, "openstack", "conductor")
 # What docs/matchmaker.md tells operators to allow, and no more.
 LEAST_ACL = (
     "~zmq:* &zmq:* -@all +eval +evalsha +time +get +set +setnx +del +pttl +pexpire +pexpireat "
-    "+persist +hget +hset +hdel +hexists +hgetall +sadd +smembers +zadd +zrem +zremrangebyscore "
-    "+zscore +zrange +zrangebyscore +publish +subscribe +unsubscribe +ping"
+    "+persist +hget +hset +hdel +hexists +hgetall +sadd +smembers +srem +zadd +zrem "
+    "+zremrangebyscore +zscore +zrange +zrangebyscore +publish +subscribe +unsubscribe +ping"
 )
 
 

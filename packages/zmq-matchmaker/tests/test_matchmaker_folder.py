@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -195,6 +196,70 @@ def test_what_a_writer_left_that_was_killed_is_collected(
     assert young.exists()
 
 
+def test_a_folder_that_an_operator_made_for_several_users_stays_open_to_them(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    folder.chmod(0o1770)
+    before = os.umask(0o077)
+    try:
+        matchmaker = load(MatchmakerURL.parse(f"file://{folder}"))
+        matchmaker.register([(KEY, RECORD)], 60)
+        matchmaker.set_aside({(KEY, RECORD): 10.0})
+    finally:
+        os.umask(before)
+    made = list(folder.rglob("*"))
+    assert len(made) >= 8
+    for place in made:
+        expected = 0o770 if place.is_dir() else 0o660
+        assert place.stat().st_mode & 0o777 == expected, place
+
+
+AS_USER = """
+import os, sys
+from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
+matchmaker = load(MatchmakerURL.parse(sys.argv[1]))
+# Now, since that user may not be able to read Python's own files.
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+key = Key(Role.LISTENER, "openstack", "conductor")
+[found] = matchmaker.find([key])
+matchmaker.set_aside({(key, standing.record): 5.0 for standing in found.standings})
+matchmaker.set_aside({(key, standing.record): 0.0 for standing in found.standings})
+matchmaker.register([(key, Record(endpoint=f"tcp://h:{sys.argv[2]}"))], 60)
+matchmaker.unregister([(key, Record(endpoint=f"tcp://h:{sys.argv[2]}"))])
+matchmaker.register([(key, Record(endpoint=f"tcp://h:{sys.argv[2]}"))], None)
+watch = matchmaker.watch(lambda key: None)
+assert watch is not None
+watch.close()
+print(len(found.standings), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become other users")
+def test_processes_of_several_users_share_a_folder_that_was_made_for_them() -> None:
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o1777)
+        users = []
+        for number, user in enumerate((1001, 1002, 1003)):
+            process = subprocess.Popen(
+                [sys.executable, "-c", AS_USER, f"file://{top}", str(user)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            users.append(process)
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{number}\n"
+        for process in users:
+            process.communicate()
+        matchmaker = load(MatchmakerURL.parse(f"file://{top}"))
+        assert matchmaker.lookup([KEY]) == [()]  # all have ended
+
+
 def test_threads_that_are_the_first_to_use_it_at_once_remove_what_they_registered(
     tmp_path: Path,
 ) -> None:
@@ -277,6 +342,20 @@ def test_expired_records_are_removed_by_those_who_look(
     matchmaker.register([(KEY, RECORD)], 0.05)
     until(lambda: matchmaker.lookup([KEY]) == [()], "expired")
     assert files(tmp_path) == []
+
+
+def test_nothing_is_left_of_keys_and_marks_whose_processes_were_killed(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/registry"
+    child = Child(url, 1, 2)
+    matchmaker = load(MatchmakerURL.parse(url))
+    matchmaker.set_aside({(KEY, Record(endpoint="tcp://127.0.0.1:1")): 0.05})
+    child.kill()
+    assert matchmaker.lookup([KEY]) == [()]
+    stale = tmp_path / "registry" / "listener" / "openstack" / "conductor" / "%" / "x.aside"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("1.0")
+    assert matchmaker.lookup([KEY]) == [()]
+    assert [place for place in tmp_path.rglob("*") if place.is_file()] == []
 
 
 def test_a_change_is_reported_by_key_and_a_refresh_is_none(

@@ -168,6 +168,26 @@ def test_closing_does_not_wait_for_a_redis_that_hangs(
     redis.cont()
 
 
+def test_closing_waits_once_for_a_redis_that_hangs_whatever_is_under_way(
+    redis: RedisServer, make_directory: MakeDirectory, until: Until
+) -> None:
+    directory = make_directory(f"{redis.url}/x?socket_timeout=1")
+    redis.stop()
+    directory.announce([(KEY, A)])
+    rounds = directory.statistics.failures
+    until(lambda: directory.statistics.failures > rounds, "and again")
+    began = time.monotonic()
+    directory.close()
+    assert time.monotonic() - began < 1.9
+    redis.cont()
+
+
+@pytest.mark.parametrize("host", ["host..example", f"{'x' * 70}.example", "no-such-host.invalid"])
+def test_a_host_name_that_is_none_is_named(make_directory: MakeDirectory, host: str) -> None:
+    with pytest.raises(Unavailable, match=f"redis at {host}:6379 cannot be reached"):
+        make_directory(f"redis://{host}/x").lookup(KEY, 10)
+
+
 def test_an_outage_is_told_once_and_so_is_its_end(
     redis: RedisServer,
     url: str,

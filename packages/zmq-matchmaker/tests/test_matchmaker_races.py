@@ -25,6 +25,7 @@ from zmq_matchmaker import (
     load,
 )
 from zmq_matchmaker.backends.dummy import DummyMatchmaker
+from zmq_matchmaker.testing import RedisServer
 
 KEY = Key(Role.LISTENER, "nova", "conductor")
 OTHER = Key(Role.LISTENER, "nova", "compute")
@@ -128,7 +129,7 @@ def test_refresh_is_not_content_with_an_answer_that_was_asked_for_before(
     other.announce([(KEY, ONE)])
     found: list[tuple[Record, ...]] = []
     threads += in_threads(1, lambda: found.append(directory.refresh(KEY, 20)))
-    until(lambda: KEY in directory._upkeep._wanted, "the second asks")
+    until(lambda: directory._upkeep._rounds.requests.lookup_wanted, "the second asks")
     backend.answers.set()
     end_of(threads)
     assert found == [(ONE,)]
@@ -324,10 +325,12 @@ def test_a_forked_child_is_told_to_make_its_own_even_if_the_lock_was_held(
     directory: Directory, backend: SlowMatchmaker
 ) -> None:
     directory.announce([(KEY, ONE)])
+    assert directory.lookup(KEY, 10) == (ONE,)
 
     def work() -> None:
-        with pytest.raises(Unavailable, match="make another one after a fork"):
-            directory.lookup(OTHER, None)
+        for key in (KEY, OTHER):  # nobody would tell it that KEY's records have changed
+            with pytest.raises(Unavailable, match="make another one after a fork"):
+                directory.lookup(key, None)
         with pytest.raises(Unavailable, match="make another one after a fork"):
             directory.announce([(OTHER, TWO)])
         began = time.monotonic()
@@ -362,3 +365,28 @@ def test_a_directory_that_the_parent_never_used_works_in_the_child(
 
     assert in_child(work) == 0
     assert directory.lookup(KEY, 10) == ()
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_of_the_parent_that_waits_for_redis() -> None:
+    with RedisServer() as redis:
+        redis.stop()
+        matchmaker = load(MatchmakerURL.parse(f"{redis.url}/x?socket_timeout=1"))
+
+        def ask() -> None:
+            with pytest.raises(Unavailable, match="did not answer"):
+                matchmaker.find([KEY])
+
+        def work() -> None:
+            began = time.monotonic()
+            ask()
+            matchmaker.close()
+            assert time.monotonic() - began < 5
+
+        threads = in_threads(1, ask)
+        deadline = time.monotonic() + 10
+        while not matchmaker._lock.locked():  # type: ignore[attr-defined]  # it is Redis' own
+            assert time.monotonic() < deadline
+        assert in_child(work) == 0
+        end_of(threads)
+        redis.cont()
+        matchmaker.close()

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerURL, Record, Role, encode_record, load
+from zmq_matchmaker import (
+    Directory,
+    Entry,
+    Key,
+    Matchmaker,
+    MatchmakerURL,
+    Record,
+    Role,
+    encode_record,
+    load,
+)
 from zmq_matchmaker.testing import RedisServer
 
 KEY = Key(Role.LISTENER, "nova", "conductor")
@@ -165,6 +175,21 @@ def test_what_lives_for_ever_shares_its_keys_with_what_does_not(
         ours = [NAME, LEASES, "zmq:{x}:since"]
         assert [admin.pttl(name) for name in ours] == [-1, -1, -1]
         matchmaker.close()
+
+
+def test_what_an_operator_removed_of_a_living_process_is_back_with_its_next_refresh(
+    redis: RedisServer, make_directory: Callable[..., Directory], until: Callable[..., None]
+) -> None:
+    url = f"{redis.url}/x"
+    directory = make_directory(url, update=1.0)
+    entries = [(KEY._replace(topic=str(number)), ONE) for number in range(50)]
+    directory.announce(entries)
+    matchmaker = load(MatchmakerURL.parse(url))
+    matchmaker.remove(entries[10:20])
+    keys = [key for key, _ in entries]
+    until(lambda: matchmaker.lookup(keys) == [(ONE,)] * 50, "all are back", 4)
+    assert len(matchmaker.survey()) == 50
+    matchmaker.close()
 
 
 def test_a_lease_whose_list_was_removed_is_registered_anew(

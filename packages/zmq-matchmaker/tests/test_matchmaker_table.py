@@ -109,6 +109,9 @@ def test_a_table_answers_for_a_topic_and_for_each_server_of_it(
         ("t.yaml", YAML.replace("role: notification", "role: 7"), 6, "role"),
         ("t.yaml", YAML.replace("topic: audit", "topic: [audit"), 7, "expected"),
         ("t.yaml", "listeners:\n\t- x", 2, "token"),
+        ("t.yaml", YAML.replace("topic: audit", "topic: 2024-13-45"), 1, "month"),
+        ("t.json", "[" * 100_000, 1, "recursion"),
+        ("t.yaml", "[" * 10_000, 1, "recursion"),
         ("t.yml", "", 1, "expected a list 'listeners'"),
     ],
 )

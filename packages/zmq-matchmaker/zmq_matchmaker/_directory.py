@@ -19,7 +19,7 @@ from zmq_matchmaker._errors import AccessDenied, InvalidRecord, Unavailable
 from zmq_matchmaker._health import BackOff
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._registrations import Registrations
-from zmq_matchmaker._request import Request
+from zmq_matchmaker._requests import Request
 from zmq_matchmaker._routes import RouteTable
 from zmq_matchmaker._statistics import DirectoryStatistics
 from zmq_matchmaker._upkeep import Upkeep

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections.abc import Callable, Hashable
 from typing import Final
 
@@ -79,7 +78,8 @@ class Health:
 class RateLimitedLog:
     """Writes one warning of a kind per `interval` seconds, for what others can cause at will.
 
-    Thread-safe.
+    Thread-safe, but that two threads may both be let pass at one moment: without a
+    lock, which a thread could hold while the process forks.
     """
 
     def __init__(
@@ -89,18 +89,16 @@ class RateLimitedLog:
         self._clock = clock
         self._interval = interval
         self._last: dict[Hashable, float] = {}
-        self._lock = threading.Lock()
 
     def passes(self, kind: Hashable) -> bool:
         """Whether something of this kind may be logged now."""
         now = self._clock()
-        with self._lock:
-            if now - self._last.get(kind, -self._interval) < self._interval:
-                return False
-            if len(self._last) >= _KEYS_LIMIT:
-                self._last.clear()
-            self._last[kind] = now
-            return True
+        if now - self._last.get(kind, -self._interval) < self._interval:
+            return False
+        if len(self._last) >= _KEYS_LIMIT:
+            self._last.clear()
+        self._last[kind] = now
+        return True
 
     def warning(self, kind: Hashable, message: str, *args: object) -> None:
         """Log `message % args`, unless one of the kind was logged a moment ago."""

@@ -101,6 +101,10 @@ class RouteTable:
     def __len__(self) -> int:
         return len(self._routes)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._routes.clear()
+
     def fresh(self, route: Route, now: float) -> bool:
         """Whether `route` may be used without waiting for the source."""
         if route.next_return is not None and route.next_return <= now:

@@ -32,6 +32,8 @@ __all__ = [
 GROUP: Final = "oslo_messaging_zmq"
 REDIS_GROUP: Final = "matchmaker_redis"
 
+LONGEST_WAIT: Final = 10.0
+"""Seconds; who waits longer is still missing when an emptied Redis is believed again."""
 _NO_LONGER: Final = "Accepted so that old files can be read; has no effect."
 
 OPTIONS: Final[list[cfg.Opt]] = [
@@ -115,7 +117,8 @@ REDIS_OPTIONS: Final[list[cfg.Opt]] = [
         min=100,
         max=600000,
         help="Longest pause in milliseconds between two attempts to reach a Redis that is down; "
-        "the first ones are shorter.",
+        "the first ones are shorter. More than 10000 count as 10000: who came later would be "
+        "missing when clients believe a Redis again that had been emptied.",
     ),
     cfg.IntOpt(
         "check_timeout",
@@ -218,14 +221,24 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, value: Callable[[str], Any], conf: cfg.ConfigOpts) -> DirectorySettings:
-        """From options of `GROUP`, each got with `value(name)`, and those of `REDIS_GROUP`."""
+        """From options of `GROUP`, each got with `value(name)`, and those of `REDIS_GROUP`.
+
+        :raises ValueError: two of them contradict each other; names them.
+        """
         first = value("zmq_nack_pause")
+        expire, update = value("zmq_target_expire"), value("zmq_target_update")
+        if update is not None and expire > 0 and update > expire / 2:
+            raise ValueError(
+                f"zmq_target_update ({update} s) must be at most half of zmq_target_expire "
+                f"({expire} s), lest records expire before they are refreshed; left out, it is "
+                "a third"
+            )
         return cls(
-            expire=value("zmq_target_expire"),
-            update=value("zmq_target_update"),
+            expire=expire,
+            update=update,
             first_pause=first,
             longest_pause=max(first, value("zmq_nack_pause_max")),
-            longest_wait=conf[REDIS_GROUP].wait_timeout / 1000,
+            longest_wait=min(conf[REDIS_GROUP].wait_timeout / 1000, LONGEST_WAIT),
         )
 
     def directory(self, backend: Matchmaker) -> Directory:

@@ -74,6 +74,11 @@ def test_a_zero_keepalive_time_names_the_option(conf: cfg.ConfigOpts) -> None:
         load(conf, zmq_tcp_keepalive_idle=0)
 
 
+def test_records_that_would_expire_before_a_refresh_name_both_options(conf: cfg.ConfigOpts) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"zmq_target_update.*zmq_target_expire"):
+        load(conf, zmq_target_update=100)
+
+
 def test_an_unknown_matchmaker_lists_those_there_are(conf: cfg.ConfigOpts) -> None:
     with pytest.raises(InvalidConfiguration, match=r"nonsense.*dummy.*file.*redis"):
         oslo_messaging.get_rpc_transport(conf, url="zmq+nonsense://")

@@ -105,6 +105,10 @@ def test_a_transport_url_that_cannot_work_is_named_without_its_password(
             "[zmq_proxy_opts]\nfrontend_port = 99\nbackend_port = 99",
             "[zmq_proxy_opts] backend_port: 99",
         ),
+        (
+            "[oslo_messaging_zmq]\nzmq_target_update = 100",
+            "transport_url or [oslo_messaging_zmq]: zmq_target_update (100 s)",
+        ),
     ],
 )
 def test_an_option_that_cannot_work_is_named(tmp_path: Path, section: str, said: str) -> None:

@@ -70,20 +70,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values = _Values(conf, query)
         frontend_port, backend_port = _ports(conf)
         sockets, address = _sockets(conf, values)
-        return cls(
-            sockets=sockets,
-            address=address,
-            frontend_port=frontend_port,
-            backend_port=backend_port,
-            matchmaker=complete(
-                url._replace(
-                    scheme=url.scheme if url.scheme != _SCHEME else values["rpc_zmq_matchmaker"],
-                    query=tuple(sorted(values.others().items())),
-                ),
-                conf,
-            ),
-            directory=DirectorySettings.load(values.__getitem__, conf),
-        )
+        scheme = url.scheme if url.scheme != _SCHEME else values["rpc_zmq_matchmaker"]
+        url = url._replace(scheme=scheme, query=tuple(sorted(values.others().items())))
+        try:
+            return cls(
+                sockets=sockets,
+                address=address,
+                frontend_port=frontend_port,
+                backend_port=backend_port,
+                matchmaker=complete(url, conf),
+                directory=DirectorySettings.load(values.__getitem__, conf),
+            )
+        except ValueError as error:
+            raise InvalidConfiguration(f"transport_url or [{GROUP}]", str(error)) from error
 
 
 class _Values:

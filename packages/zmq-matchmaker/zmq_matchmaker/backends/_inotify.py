@@ -8,6 +8,7 @@ or threads that eventlet does not know.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import socket
@@ -20,7 +21,7 @@ from typing import Final
 from zmq_matchmaker._backend import Watch
 from zmq_matchmaker._model import Key
 
-__all__ = ["DirectoryWatch"]
+__all__ = ["DirectoryWatch", "cannot_be_watched"]
 
 _CLOSE_WRITE: Final = 0x8
 _MOVED_TO: Final = 0x80
@@ -32,6 +33,17 @@ _MISSED: Final = _DELETE_SELF | _MOVE_SELF | _OVERFLOW | _IGNORED
 _EVENT: Final = struct.Struct("iIII")
 _RETRY: Final = 1.0
 """Seconds until a directory that has vanished is looked for again."""
+
+
+def cannot_be_watched(place: Path, error: OSError) -> str:
+    """What to tell an operator whose system refuses to watch `place`."""
+    advice = ""
+    if error.errno in (errno.ENOSPC, errno.EMFILE):
+        advice = "; raise fs.inotify.max_user_watches or max_user_instances (sysctl)"
+    return (
+        f"{place} cannot be watched ({error.strerror}{advice}); changes are found by looking every "
+        "few seconds"
+    )
 
 
 class DirectoryWatch(Watch):

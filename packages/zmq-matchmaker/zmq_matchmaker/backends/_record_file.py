@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -20,13 +21,16 @@ __all__ = [
     "aside_until",
     "collect",
     "collect_draft",
+    "collect_mark",
     "content_of",
     "digest",
     "file_name",
     "files_of",
-    "remove_if_empty",
+    "make_folder",
+    "removed_if_empty",
     "unlinked",
     "uptime",
+    "write_for_all",
 ]
 
 ASIDE: Final = ".aside"
@@ -93,6 +97,33 @@ def aside_until(mark: Path) -> float:
         return 0.0
 
 
+def make_folder(folder: Path, top: Path) -> None:
+    """Make `folder` below `top`, for all who may use that, which is our user alone if we make it.
+
+    Others should not see who listens here, nor add to it, unless an operator has
+    made `top` for them.
+    """
+    if folder.is_dir():
+        return
+    top.mkdir(mode=0o700, parents=True, exist_ok=True)
+    missing = [place for place in (folder, *folder.parents) if place.is_relative_to(top)]
+    for place in reversed(missing[:-1]):
+        try:
+            place.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        place.chmod(top.stat().st_mode & 0o777)
+
+
+def write_for_all(place: Path, content: bytes, top: Path) -> None:
+    """Write a file that all who may use the folder `top` may read, replace, and remove."""
+    fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        if os.fstat(fd).st_uid == os.geteuid():
+            os.fchmod(fd, top.stat().st_mode & 0o666)
+        file.write(content)
+
+
 def unlinked(place: Path) -> bool:
     try:
         place.unlink()
@@ -107,8 +138,8 @@ def collect(place: Path, inode: int) -> None:
         if place.stat().st_ino == inode:
             place.unlink()
             unlinked(place.with_suffix(ASIDE))
-    except FileNotFoundError:
-        return  # somebody else was faster
+    except OSError:
+        return  # somebody else was faster, or it is not ours to remove
 
 
 def collect_draft(place: Path) -> None:
@@ -116,15 +147,25 @@ def collect_draft(place: Path) -> None:
     try:
         if time.time() - place.stat().st_mtime > _DRAFT_LIFETIME:
             place.unlink()
-    except FileNotFoundError:
-        return  # finished, or collected by somebody else
+    except OSError:
+        return  # finished, or collected by somebody else, or not ours to remove
 
 
-def remove_if_empty(folder: Path) -> None:
+def collect_mark(place: Path) -> None:
+    """Remove a mark whose time is over, be there a record beside it or not."""
+    try:
+        if aside_until(place) <= uptime():
+            place.unlink()
+    except OSError:
+        return  # somebody else was faster, or it is not ours to remove
+
+
+def removed_if_empty(folder: Path) -> bool:
     try:
         folder.rmdir()
     except OSError:
-        return  # others listen too, or it was never made
+        return False  # others listen too, or it was never made
+    return True
 
 
 def file_name(part: str) -> str:

@@ -91,7 +91,7 @@ def _parse_toml(path: Path, text: str) -> Parsed:
 def _parse_json(path: Path, text: str) -> Parsed:
     try:
         data = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         at = re.search(r"byte (\d+)", str(error))
         line = text.encode()[: int(at[1])].count(b"\n") + 1 if at else text.count("\n") + 1
         raise MalformedTable(str(path), line, str(error)) from error
@@ -128,7 +128,7 @@ def _parse_yaml(path: Path, text: str) -> Parsed:
     try:
         data = yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         raise MalformedTable(str(path), line, f"{getattr(error, 'problem', error)}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
+from zmq_matchmaker._forking import tell_of_forks
 from zmq_matchmaker._model import Entry, Found, Key, Listing, Record, Standing
 from zmq_matchmaker._url import MatchmakerURL
 
@@ -40,10 +41,11 @@ class _Registry:
 
     def __init__(self) -> None:
         self.users = 0
-        self.begin()
+        self.begin_in_child()
+        tell_of_forks(self)
 
-    def begin(self) -> None:
-        """Be empty, with a lock that nobody holds."""
+    def begin_in_child(self) -> None:
+        """Be empty, with a lock that nobody holds: a child shares nothing with its parent."""
         self.lock = threading.Lock()
         self.kept: dict[Key, dict[Record, _Kept]] = {}
         self.watches: list[_DummyWatch] = []
@@ -77,11 +79,8 @@ _lock = threading.Lock()
 
 
 def _begin_in_child() -> None:
-    """A forked child shares nothing with its parent."""
     global _lock
     _lock = threading.Lock()
-    for registry in _registries.values():
-        registry.begin()
 
 
 os.register_at_fork(after_in_child=_begin_in_child)

@@ -28,7 +28,7 @@ from zmq_matchmaker._errors import Unavailable
 from zmq_matchmaker._health import RateLimitedLog
 from zmq_matchmaker._model import Entry, Found, Key, Listing, Record, Standing
 from zmq_matchmaker._url import MatchmakerURL
-from zmq_matchmaker.backends._inotify import DirectoryWatch
+from zmq_matchmaker.backends._inotify import DirectoryWatch, cannot_be_watched
 from zmq_matchmaker.backends._process import Processes, ProcessId
 from zmq_matchmaker.backends._record_file import (
     ASIDE,
@@ -36,13 +36,16 @@ from zmq_matchmaker.backends._record_file import (
     aside_until,
     collect,
     collect_draft,
+    collect_mark,
     content_of,
     digest,
     file_name,
     files_of,
-    remove_if_empty,
+    make_folder,
+    removed_if_empty,
     unlinked,
     uptime,
+    write_for_all,
 )
 
 __all__ = ["FolderMatchmaker"]
@@ -62,9 +65,15 @@ class _FolderWatch(Watch):
     def __init__(self, directory: DirectoryWatch, names: dict[str, Key]) -> None:
         self._directory = directory
         self._names = names
+        self._followed: dict[Key, str] = {}
 
     def follow(self, keys: Collection[Key]) -> None:
-        self._names.update((digest(key), key) for key in keys)
+        wanted = set(keys)
+        for key in wanted - self._followed.keys():
+            name = self._followed[key] = digest(key)
+            self._names[name] = key
+        for key in self._followed.keys() - wanted:
+            del self._names[self._followed.pop(key)]
 
     def close(self) -> None:
         self._directory.close()
@@ -127,18 +136,15 @@ class FolderMatchmaker(Matchmaker):
     def _tell(self, keys: Iterable[Key]) -> None:
         """Let those who watch know that something has changed."""
         for key in keys:
-            place = self._changes / digest(key)
-            self._changes.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.write_bytes(b"")
+            make_folder(self._changes, self._folder)
+            write_for_all(self._changes / digest(key), b"", self._folder)
 
     def _write(self, place: Path, content: bytes) -> None:
         draft = place.with_suffix(f".{os.getpid()}-{next(self._drafts)}{_DRAFT}")
         for attempt in itertools.count(1):
             try:
-                # Others should not see who listens here, nor add to it.
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                draft.write_bytes(content)
+                make_folder(place.parent, self._folder)
+                write_for_all(draft, content, self._folder)
                 draft.replace(place)
             except (FileNotFoundError, FileExistsError):
                 # Whoever removed the key's last record removed its folder just now.  (It "exists"
@@ -172,10 +178,16 @@ class FolderMatchmaker(Matchmaker):
                 if which(place) and unlinked(place):
                     changed[key] = None
                     unlinked(place.with_suffix(ASIDE))
-                remove_if_empty(place.parent)
             self._tell(changed)
+            self._forget(dict.fromkeys(key for key, _ in entries))
         except OSError as error:
             raise self._unavailable(error) from error
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        """Remove what is left of keys that nobody listens on any more."""
+        for key in keys:
+            if removed_if_empty(self._subfolder(key)):
+                unlinked(self._changes / digest(key))
 
     def set_aside(self, pauses: Mapping[Entry, float]) -> None:
         """Write beside each record's file until when it is to be left alone."""
@@ -236,16 +248,10 @@ class FolderMatchmaker(Matchmaker):
                     changed(key)
 
         try:
-            self._changes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._changes, self._folder)
             return _FolderWatch(DirectoryWatch(self._changes, told), names)
         except OSError as error:
-            self._log.warning(
-                "watch",
-                "%s cannot be watched (%s; see fs.inotify.* in sysctl); changes are found by "
-                "looking every few seconds",
-                self._changes,
-                error.strerror,
-            )
+            self._log.warning("watch", "%s", cannot_be_watched(self._changes, error))
             return None
 
     def _standing(self, content: RecordFile, processes: Processes) -> Standing:
@@ -259,9 +265,12 @@ class FolderMatchmaker(Matchmaker):
 
     def _read(self, folder: Path, processes: Processes) -> list[RecordFile]:
         contents = []
+        died: dict[Key, None] = {}
         for place in files_of(folder):
             if place.suffix == _DRAFT:
                 collect_draft(place)
+            if place.suffix == ASIDE:
+                collect_mark(place)
             if place.suffix != _RECORD:
                 continue
             try:
@@ -282,6 +291,8 @@ class FolderMatchmaker(Matchmaker):
                 contents.append(content)
             else:
                 collect(place, inode)
+                died[content.key] = None
+        self._forget(died)
         return contents
 
     def _subfolder(self, key: Key) -> Path:

@@ -15,10 +15,11 @@ from typing import ClassVar
 
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
 from zmq_matchmaker._errors import MalformedTable, MatchmakerError, NotSupported, Unavailable
+from zmq_matchmaker._forking import tell_of_forks
 from zmq_matchmaker._health import RateLimitedLog
 from zmq_matchmaker._model import Entry, Key, Listing, Record, Role, Standing
 from zmq_matchmaker._url import MatchmakerURL
-from zmq_matchmaker.backends._inotify import DirectoryWatch
+from zmq_matchmaker.backends._inotify import DirectoryWatch, cannot_be_watched
 from zmq_matchmaker.backends._table_file import Table, read_table
 
 __all__ = ["TableMatchmaker"]
@@ -61,6 +62,11 @@ class TableMatchmaker(Matchmaker):
         self._table: Table | None = None
         self._told: set[Entry] = set()
         self._log = RateLimitedLog(LOG, time.monotonic)
+        tell_of_forks(self)
+
+    def begin_in_child(self) -> None:
+        """A thread that is not here may have held the lock."""
+        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Read the table now.
@@ -112,13 +118,7 @@ class TableMatchmaker(Matchmaker):
         try:
             return DirectoryWatch(self._path.parent, told)
         except OSError as error:
-            self._log.warning(
-                "watch",
-                "%s cannot be watched (%s; see fs.inotify.* in sysctl); changes are found by "
-                "looking every few seconds",
-                self._path,
-                error.strerror,
-            )
+            self._log.warning("watch", "%s", cannot_be_watched(self._path, error))
             return None
 
     def unregister(self, entries: Sequence[Entry]) -> None:

@@ -44,7 +44,10 @@ class Remove(MatchmakerCommand):
                 self.say("nothing was removed")
                 return 1
             matchmaker.remove([(key, standing.record) for key, standing in found])
-            self.show(f"removed {len(found)}; processes that live are registered again in seconds")
+            self.show(
+                f"removed {len(found)}; processes that live register again with their next refresh "
+                "(zmq_target_update, 40 s unless set)"
+            )
         return 0
 
     def _is_sure(self, number: int) -> bool:

@@ -71,10 +71,9 @@ class RedisSentinels(_Servers):
     ) -> None:
         super().__init__()
         self.group = group
-        self.ports: list[int] = []
-        """Of the Sentinels."""
+        self.sentinels: list[RedisServer] = []
         self._replicas = replicas
-        self._sentinels = sentinels
+        self._number = sentinels
         self._password = password
         self._sentinel_password = password if guarded else None
 
@@ -83,6 +82,11 @@ class RedisSentinels(_Servers):
         """`sentinel://…/group`, to which a deployment can be added."""
         login = f":{quote(self._password, safe='')}@" if self._password else ""
         return f"sentinel://{login}{self.hosts}/{self.group}"
+
+    @property
+    def ports(self) -> list[int]:
+        """Of the Sentinels."""
+        return [sentinel.port for sentinel in self.sentinels]
 
     @property
     def hosts(self) -> str:
@@ -119,7 +123,7 @@ class RedisSentinels(_Servers):
         return self.master
 
     def _start(self) -> None:
-        self._stack.callback(self.ports.clear)
+        self._stack.callback(self.sentinels.clear)
         options: tuple[str, ...] = _SYNC_AT_ONCE
         if self._password:
             options += ("--masterauth", self._password)
@@ -132,15 +136,15 @@ class RedisSentinels(_Servers):
         # What a Sentinel does not see when it starts it looks for only 10 s later.
         _until(lambda: all(map(_is_in_sync, self.servers[1:])), "the replicas follow")
         settings = [
-            f"sentinel monitor {self.group} 127.0.0.1 {master.port} {self._sentinels // 2 + 1}",
+            f"sentinel monitor {self.group} 127.0.0.1 {master.port} {self._number // 2 + 1}",
             f"sentinel down-after-milliseconds {self.group} 1000",
             f"sentinel failover-timeout {self.group} 2000",
         ]
         if self._password:
             settings.append(f"sentinel auth-pass {self.group} {_quoted(self._password)}")
-        for _ in range(self._sentinels):
+        for _ in range(self._number):
             sentinel = _Sentinel(settings, self._sentinel_password)
-            self.ports.append(self._stack.enter_context(sentinel).port)
+            self.sentinels.append(self._stack.enter_context(sentinel))
         _until(self._all_know_all, "the Sentinels know the replicas and each other")
 
     def _all_know_all(self) -> bool:
@@ -148,7 +152,7 @@ class RedisSentinels(_Servers):
             state: Any = sentinel.sentinel_master(self.group)
             if state["num-slaves"] < self._replicas:
                 return False
-            if state["num-other-sentinels"] < self._sentinels - 1:
+            if state["num-other-sentinels"] < self._number - 1:
                 return False
             slaves: Any = sentinel.sentinel_slaves(self.group)
             if any(slave["master-link-status"] != "ok" for slave in slaves):

@@ -41,8 +41,13 @@ def translated(server: str, timeout: float) -> Iterator[None]:
         ) from error
     except redis.ConnectionError as error:
         raise Unavailable(f"{server} cannot be reached: {_reason(error)}") from error
-    except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
+    except redis.exceptions.RedisClusterException as error:
+        raise Unavailable(f"{server} cannot be reached: {error}") from error
+    except redis.RedisError as error:
         raise _refusal(server, error) from error
+    except (OSError, UnicodeError) as error:
+        # What a host name that is none becomes, depending on what is wrong with it.
+        raise Unavailable(f"{server} cannot be reached: {error}") from error
 
 
 def _refusal(server: str, error: Exception) -> Unavailable:

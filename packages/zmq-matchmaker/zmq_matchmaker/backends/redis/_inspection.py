@@ -14,7 +14,7 @@ from zmq_matchmaker._errors import AccessDenied, MatchmakerError
 from zmq_matchmaker._model import Entry, Finding, Key, Record, Role, Severity
 from zmq_matchmaker.backends.redis._server import Server
 from zmq_matchmaker.backends.redis._settings import PREFIX
-from zmq_matchmaker.backends.redis._store import SETTLED, Store
+from zmq_matchmaker.backends.redis._store import Store
 
 __all__ = ["inspect_all", "unreachable"]
 
@@ -252,10 +252,11 @@ def _records(store: Store) -> Iterator[Finding]:
             "zmq-matchmaker list shows which, zmq-matchmaker ping whether they answer now",
         )
     age = store.find([]).age
-    if 0 <= age < SETTLED and listings:
+    if 0 <= age < store.settled and listings:
         yield Finding(
             Severity.WARNING,
             "settling",
             f"processes have registered again since {age:.0f} s",
-            f"wait {SETTLED:.0f} s; if it stays so, processes cannot reach this Redis all the time",
+            f"wait {store.settled:.0f} s; if it stays so, processes cannot reach this Redis all "
+            "the time",
         )

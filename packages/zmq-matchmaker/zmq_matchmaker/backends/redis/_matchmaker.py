@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
 from zmq_matchmaker._errors import MatchmakerError
+from zmq_matchmaker._forking import tell_of_forks
 from zmq_matchmaker._model import Entry, Finding, Found, Key, Listing, Record
 from zmq_matchmaker._url import MatchmakerURL
 from zmq_matchmaker.backends.redis._independent import Independent
 from zmq_matchmaker.backends.redis._inspection import inspect_all, unreachable
 from zmq_matchmaker.backends.redis._server import Server, discover
 from zmq_matchmaker.backends.redis._settings import RedisSettings
-from zmq_matchmaker.backends.redis._store import Store
+from zmq_matchmaker.backends.redis._store import SETTLED, SETTLED_AMONG_OTHERS, Store
 from zmq_matchmaker.backends.redis._watch import RedisWatch
 
 __all__ = ["RedisMatchmaker"]
@@ -43,10 +43,14 @@ class RedisMatchmaker(Matchmaker):
     def __init__(self, url: MatchmakerURL) -> None:
         super().__init__(url)
         self._settings = RedisSettings.of(url)
+        self.begin_in_child()
+        tell_of_forks(self)
+
+    def begin_in_child(self) -> None:
+        """Know no server yet: connections, threads, and what was registered, are the parent's."""
         self._lock = threading.Lock()
         self._stores: tuple[Store, ...] = ()
         self._independent: Independent | None = None
-        self._pid = os.getpid()
 
     def register(self, entries: Sequence[Entry], ttl: float | None) -> None:
         """Add the records to this process's lease, and collect what has expired."""
@@ -99,7 +103,7 @@ class RedisMatchmaker(Matchmaker):
         with self._lock:
             stores, self._stores = self._stores, ()
             independent, self._independent = self._independent, None
-        if independent is not None and self._pid == os.getpid():
+        if independent is not None:
             independent.close()
         for store in stores:
             store.server.close()
@@ -109,12 +113,13 @@ class RedisMatchmaker(Matchmaker):
         with self._lock:
             if not self._stores:
                 servers: list[Server] = discover(self._settings)
-                self._stores = tuple(Store(server, self._settings.prefix) for server in servers)
+                settled = SETTLED if len(servers) == 1 else SETTLED_AMONG_OTHERS
+                prefix = self._settings.prefix
+                self._stores = tuple(Store(server, prefix, settled) for server in servers)
             if len(self._stores) == 1:
                 return self._stores[0]
-            if self._independent is None or self._pid != os.getpid():
-                self._independent = Independent(self._stores)  # threads do not come over a fork
-                self._pid = os.getpid()
+            if self._independent is None:
+                self._independent = Independent(self._stores)
             return self._independent
 
 

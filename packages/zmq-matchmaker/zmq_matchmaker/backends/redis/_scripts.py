@@ -86,6 +86,12 @@ local function end_if_empty(prefix, lease)
   redis.call('DEL', owned)
   redis.call('ZREM', KEYS[1], lease)
 end
+-- What others removed of a lease: told to its process when that refreshes it.
+local lost = string.sub(KEYS[1], 1, -7) .. 'lost'
+local function report_loss(lease)
+  local owned = string.sub(KEYS[1], 1, -7) .. 'lease:' .. (lease or '')
+  if redis.call('PTTL', owned) ~= -2 then redis.call('SADD', owned, lost) end
+end
 local function collect()
   local prefix = string.sub(KEYS[1], 1, -7)
   local ended = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, 10)
@@ -176,10 +182,10 @@ return broken
 
 REFRESH: Final = Script("""
 -- KEYS: leases, since, lease:LEASE.  ARGV: LEASE, seconds to live or nothing.
--- Returns whether there is that lease.
+-- Returns whether there is that lease, with all its records.
 begin_writing()
 local left = left_of(KEYS[3])
-local lives = deadline_of(ARGV[1]) > now and left ~= -2
+local lives = deadline_of(ARGV[1]) > now and left ~= -2 and redis.call('SREM', KEYS[3], lost) == 0
 local life = tonumber(ARGV[2])
 if lives and life then
   redis.call('ZADD', KEYS[1], text(now + life), ARGV[1])
@@ -207,6 +213,7 @@ for i = 3 + leases, #ARGV, 2 do
     redis.call('HDEL', KEYS[place], record)
     put_aside(KEYS[place + 1], record, GONE)
     changed[KEYS[place]] = true
+    if owner == '' then report_loss(lease_of(value)) end
   end
 end
 for i = 3, 2 + leases do end_if_empty(string.sub(KEYS[1], 1, -7), ARGV[i]) end

@@ -9,31 +9,37 @@ as many.
 
 from __future__ import annotations
 
-import os
+import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from zmq_matchmaker._errors import AccessDenied, Unavailable
 from zmq_matchmaker.backends.redis._errors import translated
 from zmq_matchmaker.backends.redis._scripts import Script
 from zmq_matchmaker.backends.redis._settings import Address, RedisSettings
+from zmq_matchmaker.backends.redis._worker import Worker
 
 __all__ = ["Server", "discover"]
 
+LOG = logging.getLogger(__name__)
+
 _CHECK_MASTER: Final = 5.0
 """Seconds between two questions to the Sentinels whether the master is still the master."""
+_CHECK_MASTER_SELDOM: Final = 15.0
+"""The same while no Sentinel answers, which may take its time limit."""
 _SENTINEL, _CLUSTER, _STANDALONE = "sentinel", "cluster", "standalone"
 
 
 class Server:
-    """A client that is made at first use, in each process anew.  Thread-safe."""
+    """A client that is made at first use.  Thread-safe."""
 
     def __init__(self, name: str, timeout: float, make: Callable[[], Any], mode: str) -> None:
         self.name = name
@@ -42,8 +48,8 @@ class Server:
         self._make = make
         self._lock = threading.Lock()
         self._client: Any = None
-        self._pid = 0
         self._check_at = 0.0
+        self._check_pause = _CHECK_MASTER
 
     def __str__(self) -> str:
         return self.name
@@ -68,10 +74,8 @@ class Server:
         """The client; errors within the block are translated."""
         with translated(self.name, self.timeout):
             with self._lock:
-                if self._client is None or self._pid != os.getpid():
-                    # A connection that came over a fork belongs to the parent.
+                if self._client is None:
                     self._client = self._make()
-                    self._pid = os.getpid()
                 client = self._client
             self._follow_master(client)
             yield client
@@ -79,9 +83,19 @@ class Server:
     def _follow_master(self, client: Any) -> None:
         """A master that was cut off from its Sentinels would take our writes for nothing."""
         pool = getattr(client, "connection_pool", None)
-        if isinstance(pool, SentinelConnectionPool) and time.monotonic() >= self._check_at:
-            self._check_at = time.monotonic() + _CHECK_MASTER
+        if not isinstance(pool, SentinelConnectionPool) or time.monotonic() < self._check_at:
+            return
+        try:
             pool.get_master_address()  # drops the connections if it is another one now
+        except MasterNotFoundError:
+            if pool.master_address is None:
+                raise
+            # Nobody names another: the one that we know may well work.
+            self._check_pause = min(2 * self._check_pause, _CHECK_MASTER_SELDOM)
+            LOG.debug("%s name no master; going on with %s", self.name, pool.master_address)
+        else:
+            self._check_pause = _CHECK_MASTER
+        self._check_at = time.monotonic() + self._check_pause
 
     def another_client(self) -> Any:
         """A client of the caller's own, to be closed by `close_client`; may connect."""
@@ -91,7 +105,7 @@ class Server:
         """Close the connections.  Idempotent."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
+        if client is not None:
             close_client(client)
 
 
@@ -122,12 +136,18 @@ def discover(settings: RedisSettings) -> list[Server]:
     modes: dict[Address, str] = {}
     asks_login = False
     problems: list[Unavailable] = []
-    for number, address in enumerate(settings.addresses):
-        try:
-            modes[address], login = _ask_mode(settings, number)
-            asks_login = asks_login or login
-        except Unavailable as error:
-            problems.append(error)
+    with ExitStack() as stack:
+        futures = {}
+        for number, address in enumerate(settings.addresses):
+            worker = Worker("zmq-redis-discover")  # all at once: each may hang
+            stack.callback(worker.close)
+            futures[address] = worker.submit(functools.partial(_ask_mode, settings, number))
+        for address, future in futures.items():
+            try:
+                modes[address], login = future.result()
+                asks_login = asks_login or login
+            except Unavailable as error:
+                problems.append(error)
     if not modes:
         denied = [error for error in problems if isinstance(error, AccessDenied)]
         raise (denied or problems)[0]

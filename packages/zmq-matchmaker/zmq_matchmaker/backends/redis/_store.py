@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
@@ -19,12 +18,15 @@ from zmq_matchmaker._model import Entry, Found, Key, Listing, Record, Role, Stan
 from zmq_matchmaker.backends.redis import _scripts as scripts
 from zmq_matchmaker.backends.redis._server import Server
 
-__all__ = ["SETTLED", "Answer", "Store"]
+__all__ = ["SETTLED", "SETTLED_AMONG_OTHERS", "Answer", "Store"]
 
 LOG = logging.getLogger(__name__)
 
 SETTLED: Final = 15.0
 """Seconds after which all processes that live have registered again in a server that is back."""
+SETTLED_AMONG_OTHERS: Final = 60.0
+"""The same if it is not the only one: others are read, and few notice that it was emptied before
+they refresh."""
 _BATCH: Final = 500
 """Entries, or keys, per script: Redis does nothing else meanwhile."""
 
@@ -39,15 +41,12 @@ class Answer(NamedTuple):
 class Store:
     """What one process has in one server.  Thread-safe."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
+    def __init__(self, server: Server, prefix: str, settled: float = SETTLED) -> None:
         self.server = server
         self.prefix = prefix
+        self.settled = settled
         self._log = RateLimitedLog(LOG, time.monotonic)
         self._lock = threading.Lock()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
         self._owner = uuid.uuid4().hex[:16]
         self._mine: set[Entry] = set()
         self._leases: set[str] = set()
@@ -88,7 +87,6 @@ class Store:
 
     def unregister(self, entries: Sequence[Entry], *, anybody: bool = False) -> None:
         """Remove the records of this process, or of `anybody`; with the last one its leases."""
-        self._lease(None)
         with self._lock:
             left = self._mine.difference(entries)
             leases = [] if left or anybody else sorted(self._leases)
@@ -123,10 +121,7 @@ class Store:
 
     def _lease(self, ttl: float | None) -> str:
         """All records of a process that live for the same time share one."""
-        with self._lock:
-            if self._pid != os.getpid():
-                self._begin()  # what the parent has is the parent's
-            return f"{self._owner}/{_seconds(ttl)}"
+        return f"{self._owner}/{_seconds(ttl)}"
 
     def _places(
         self, head: Iterable[str], entries: Iterable[Entry], own: Iterable[str] = ()
@@ -159,7 +154,7 @@ class Store:
             age = float(since) if since else -1.0
             for key, answer in zip(batch, answers, strict=True):
                 standings, gone = self._parsed(self.name(key), answer)
-                found.append(Found(standings, gone, age >= SETTLED))
+                found.append(Found(standings, gone, age >= self.settled))
         return Answer(found, age)
 
     def survey(self) -> list[Listing]:

@@ -127,10 +127,12 @@ class RedisWatch(Watch):
             with translated(str(self._server), self._server.timeout):
                 client = self._server.another_client()
                 pubsub = client.pubsub()
+                pubsub.subscribe(self._hello)  # connects, which may take long: without the lock
+                _never_again(pubsub)
                 with self._lock:
-                    channels = [self._hello.encode(), *self._keys]
-                    pubsub.subscribe(*channels)
-                    _never_again(pubsub)
+                    channels = list(self._keys)
+                    if channels:
+                        pubsub.subscribe(*channels)
                     self._client, self._pubsub = client, pubsub
         except (MatchmakerError, *_LOST) as error:
             LOG.debug("changes are not reported yet: %s", error)
@@ -141,7 +143,7 @@ class RedisWatch(Watch):
                 if client is not None:
                     close_client(client)
             return False
-        if len(channels) > 1:
+        if channels:
             self._changed(None)
         return True
 
