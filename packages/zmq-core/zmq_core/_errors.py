@@ -42,6 +42,10 @@ class NackCode(enum.IntEnum):
     """The receiver does not speak the protocol version of the message."""
     MALFORMED = 3
     """The receiver could not parse the message."""
+    UNROUTABLE = 4
+    """A proxy has no connection to the receiver."""
+    QUEUE_FULL = 5
+    """A proxy's queue for the receiver is full."""
 
 
 class CoreError(Exception):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from zmq_core._envelope import Envelope, MessageType, decode
-from zmq_core._errors import CoreError, MalformedMessage, Refused
+from zmq_core._errors import CoreError, MalformedMessage, NackCode, QueueFull, Refused
 from zmq_core._pending import PendingRequest
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._statistics import Statistics
@@ -81,6 +81,10 @@ class Outstanding:
     def _take_nack(self, nack: Envelope, pending: PendingRequest | None) -> Answered | None:
         self._statistics.nacks_received += 1
         if pending is not None:
+            if nack.nack_code is NackCode.QUEUE_FULL:
+                return pending, QueueFull(
+                    self._endpoint, "a proxy's queue for the receiver is full"
+                )
             return pending, Refused(self._endpoint, nack.nack_code)
         message = nack.returned()
         if message is not None:

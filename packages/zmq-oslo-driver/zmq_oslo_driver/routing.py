@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from zmq_core import NotDelivered, Refused
+from zmq_core import NackCode, NotDelivered, Refused
 from zmq_matchmaker import Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address
 
@@ -18,6 +18,8 @@ __all__ = ["Attempts", "Turns"]
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _TURNS_LIMIT: Final = 4096
+_GONE: Final = (NackCode.UNKNOWN_KEY, NackCode.UNROUTABLE)
+"""Refusals that say that the route is stale."""
 
 
 class Turns:
@@ -107,7 +109,8 @@ class Attempts:
     def failed(self, record: Record, error: NotDelivered) -> None:
         """`record` was not reached: others are tried first from now on."""
         self._failure = str(error)
-        self._directory.nack(self._address.lookup, record, gone=isinstance(error, Refused))
+        gone = isinstance(error, Refused) and error.code in _GONE
+        self._directory.nack(self._address.lookup, record, gone=gone)
 
     def _look(self, ask: Callable[[Key, float | None], Sequence[Record]]) -> Sequence[Record]:
         try:

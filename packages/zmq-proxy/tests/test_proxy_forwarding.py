@@ -82,7 +82,7 @@ def test_the_sender_of_a_call_to_nobody_is_told_at_once(
     sender, nack = peer.receive()
     assert b"/proxy/" in sender
     assert (nack.type, nack.id) == (MessageType.NACK, call(7, b"").id)
-    assert nack.nack_code is NackCode.UNKNOWN_KEY
+    assert nack.nack_code is NackCode.UNROUTABLE
     assert nack.subject == MessageType.CALL
 
 
@@ -120,6 +120,7 @@ def test_a_receiver_that_does_not_read_holds_up_nobody_else_and_loses_nothing_si
             sender, nack = client.receive()
             assert b"/proxy/" in sender
             assert nack.type is MessageType.NACK
+            assert nack.nack_code is NackCode.QUEUE_FULL
             refused.add(nack.id)
         else:
             while stuck.dealer.poll(100):

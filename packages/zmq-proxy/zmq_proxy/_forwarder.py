@@ -27,7 +27,7 @@ from typing import Final
 
 import zmq
 
-from zmq_core import MalformedMessage, RateLimitedLog
+from zmq_core import MalformedMessage, NackCode, RateLimitedLog
 from zmq_proxy._refusal import Refusal, refuse
 from zmq_proxy._sockets import Sockets
 
@@ -39,6 +39,7 @@ _REFUSED: Final = {
     errno.EHOSTUNREACH: "its receiver is not connected here",
     errno.EAGAIN: "its receiver does not read",
 }
+_CODES: Final = {errno.EHOSTUNREACH: NackCode.UNROUTABLE, errno.EAGAIN: NackCode.QUEUE_FULL}
 _DISCARD_BATCH: Final = 1000
 _LONGEST_IN_LOG: Final = 100
 _QUIET: Final = 0.5
@@ -187,7 +188,7 @@ class Forwarder:
     def _parse(self, why: int, frames: list[bytes]) -> Refusal | None:
         """What to tell the sender; None if there is no telling who that is."""
         try:
-            return refuse(frames, self._identity)
+            return refuse(frames, self._identity, _CODES[why])
         except MalformedMessage as error:
             problem = str(error)
         # Not within the except block, where oslo.log would append the error a second time.

@@ -26,11 +26,11 @@ class Refusal(msgspec.Struct, frozen=True):
     """The NACK to send, frames for the backend; empty if none is due."""
 
 
-def refuse(frames: Sequence[bytes], proxy: bytes) -> Refusal:
-    """The refusal of a message, of which `frames` are all but the destination.
+def refuse(frames: Sequence[bytes], proxy: bytes, code: NackCode) -> Refusal:
+    """The refusal, for the reason `code`, of a message without its destination.
 
-    libzmq has taken the destination off, so that it cannot be told; the NACK
-    comes from `proxy`, this proxy's own name.  Answers are not answered.
+    libzmq has taken that off `frames`, so that it cannot be told; the NACK comes
+    from `proxy`, this proxy's own name.  Answers are not answered.
 
     :raises MalformedMessage: it is no message of this protocol.
     """
@@ -40,7 +40,5 @@ def refuse(frames: Sequence[bytes], proxy: bytes) -> Refusal:
     envelope = decode(rest)
     answer = []
     if envelope.type not in _ANSWERS:
-        # The protocol has no code for "not connected here"; what a sender does about an
-        # unknown key, to drop the route and try another, is right for it.
-        answer = [sender, proxy, *encode(envelope.refused(NackCode.UNKNOWN_KEY))]
+        answer = [sender, proxy, *encode(envelope.refused(code))]
     return Refusal(sender, envelope, answer)
