@@ -90,6 +90,8 @@ def main() -> None:
     threading.Thread(target=_follow_client, args=[stopping], daemon=True).start()
     print("ready", flush=True)
     stopping.wait()
+    # A client that was interrupted may have left a call, which is refused now: no news.
+    logging.disable(logging.WARNING)
     for server in servers:
         server.stop()
         server.wait()

@@ -352,3 +352,49 @@ def test_node_made_before_the_fork_belongs_to_whoever_uses_it_first(
     assert one != other
     node.serve(KEY, echo)
     assert node.request(node.bind(), KEY, b"parent", timeout=5).body == b"parent"
+
+
+INTERRUPTED = """
+import faulthandler, random, signal
+from zmq_core import Node, NodeOptions, TargetKey
+
+class Interrupted(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupted
+
+faulthandler.dump_traceback_later(60, exit=True)
+signal.signal(signal.SIGALRM, interrupt)
+options = NodeOptions(bind_address="127.0.0.1", linger=0.5)
+key = TargetKey("a", "b")
+dice = random.Random(1)
+interrupted = 0
+with Node(options) as server:
+    server.serve(key, lambda incoming: incoming.reply(b"ok"))
+    endpoint = server.bind()
+    for _ in range(300):
+        node = Node(options)
+
+        node._start()
+        held = None  # the frames that were interrupted, as they are while `finally` runs
+        try:
+            signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.00001, 0.0008))
+            node.request(endpoint, key, b"", timeout=10)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted as error:
+            held = error
+            interrupted += 1
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted as error:
+            held = error
+        node.close()
+print(interrupted)
+"""
+
+
+def test_node_whose_request_was_interrupted_anywhere_can_be_closed(
+    run_python: Callable[..., str],
+) -> None:
+    assert int(run_python(INTERRUPTED, timeout=90)) > 30

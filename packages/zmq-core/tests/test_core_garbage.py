@@ -93,6 +93,19 @@ def test_random_frames_are_counted_and_change_nothing(
     assert server.statistics.malformed > 1000
 
 
+def test_an_empty_message_of_an_interrupted_sender_is_no_news(
+    server: Node,
+    answers: Callable[[], bool],
+    stranger: zmq.Socket[bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stranger.send(b"")
+    assert ask(stranger, encode(CALL)).type is MessageType.REPLY  # and nothing before it
+    assert server.statistics.malformed == 1
+    assert caplog.records == []
+    assert answers()
+
+
 def test_mutated_messages_are_answered_or_counted_and_change_nothing(
     server: Node, answers: Callable[[], bool], stranger: zmq.Socket[bytes]
 ) -> None:

@@ -30,6 +30,7 @@ from zmq_core._outbox import GONE, Outbox
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._sockets import (
+    NOTHING,
     POLLIN,
     SocketFactory,
     events_of,
@@ -165,6 +166,9 @@ class Frontend:
         if not self._ticking:
             self._ticking = True
             self._reactor.call_later(self._options.heartbeat_interval, self._give_signs)
+        if frames[1:] == NOTHING:
+            self._statistics.malformed += 1
+            return
         try:
             envelope = decode(frames[1:])
         except MalformedMessage as error:

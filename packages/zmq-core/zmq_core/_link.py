@@ -79,27 +79,40 @@ class Link:
         self._limit: Timer | None = None
 
     def open(self) -> None:
-        """Begin to connect; threads may be waiting to send already.  Resolves the host name."""
+        """Begin to connect; threads may be waiting to send already.
+
+        Resolves the host name, which may take its time, on the caller's thread.  The
+        sockets are made on the reactor's: a signal handler that raises, as Ctrl-C
+        does, could otherwise leave behind one that nobody will close, and for which
+        the end of the context would wait for ever.
+
+        :raises PeerUnreachable: the name does not resolve.
+        """
         try:
-            addresses = Endpoint.parse(self.endpoint).resolve()
+            self._addresses = Endpoint.parse(self.endpoint).resolve()
+            self._context.reactor.call_soon(self._connect)
+        except BaseException as error:
+            self.close(getattr(error, "reason", str(error)))
+            raise
+
+    def _connect(self) -> None:
+        """Make the sockets and try the first address."""
+        try:
             with self._lock:
                 if self._state is _State.CLOSED:
                     return
                 self._socket = self._context.sockets.dealer()
                 self._monitor = self._context.sockets.monitor(self._socket)
                 self._fd = int(self._socket.get(zmq.FD))
-                self._addresses = addresses
                 self._connect_next(self._socket)
                 self._context.reactor.watch(int(self._monitor.get(zmq.FD)), self._on_monitor)
                 self._context.reactor.watch(self._fd, self._on_readable)
             # The monitor's descriptor is edge-triggered too: look once.
-            self._context.reactor.call_soon(self._on_monitor)
-        except SocketLimitReached as error:
+            self._on_monitor()
+            if self._blocked:
+                self._on_readable()
+        except (SocketLimitReached, zmq.ZMQError) as error:
             self.close(str(error))
-            raise PeerUnreachable(self.endpoint, str(error)) from error
-        except BaseException as error:
-            self.close(getattr(error, "reason", str(error)))
-            raise
 
     def send(self, frames: Sequence[bytes], deadline: float) -> None:
         """Hand a message to the connection; block until `deadline` while it takes none.

@@ -271,14 +271,17 @@ class Node:
             context = self._start()
         except SocketLimitReached as error:
             raise PeerUnreachable(endpoint, str(error)) from error
-        with self._lock:
-            self._check_usable()
-            link = self._links.get(endpoint)
-            if link is not None:
-                return link
-            link = self._links[endpoint] = Link(endpoint, context)
-        link.open()
-        return link
+        link = Link(endpoint, context)
+        try:
+            with self._lock:
+                self._check_usable()
+                other = self._links.setdefault(endpoint, link)
+            if other is link:
+                link.open()
+            return other
+        except BaseException:
+            link.close("it was not opened")  # others may be waiting for it already
+            raise
 
     def _link_closed(self, link: Link) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from zmq_core._waiting import run_blocking
 
 __all__ = [
     "MINIMUM_LIBZMQ",
+    "NOTHING",
     "POLLIN",
     "POLLOUT",
     "Socket",
@@ -49,6 +50,9 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 _NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS: Final = int(zmq.EVENTS)
 _RCVMORE: Final = int(zmq.RCVMORE)
+
+NOTHING: Final = [b""]
+"""What a peer gets when the sender was interrupted before the first frame; see `send_whole`."""
 
 Socket = zmq.Socket[bytes]
 
@@ -145,8 +149,12 @@ class SocketFactory:
         return pair
 
     def close(self) -> None:
-        """End the context, after at most `linger` seconds; all sockets must be closed."""
-        run_blocking(self._context.term)
+        """End the context, after at most `linger` seconds, when nobody uses a socket any more.
+
+        Closes what a signal handler that raises has left half made; ending the context
+        would wait for it for ever.
+        """
+        run_blocking(self._context.destroy)
 
     def _socket(self, kind: int) -> Socket:
         _require_descriptors(_ROOM_FOR_A_SOCKET)
@@ -192,7 +200,7 @@ def send_whole(socket: Socket, frames: Sequence[bytes]) -> bool:
     except zmq.ZMQError:
         raise
     except BaseException:
-        with contextlib.suppress(zmq.ZMQError):  # nothing was begun, or the connection went
+        with contextlib.suppress(zmq.ZMQError):  # the connection went
             send(b"", _NOBLOCK)
         raise
     return True
