@@ -101,6 +101,20 @@ def test_batches_are_full_or_as_old_as_their_timeout(
     assert [len(batch) for _, batch in events(caller, "one")] == [10, 10, 3]
 
 
+def test_a_batch_may_be_larger_than_the_backlog(
+    url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    batches = Listening(topics=["events"], batch_size=20)
+    few = {"rpc_zmq_topic_backlog": 5}
+    make_service(url, ("", "control", "one"), notifications=[batches], options=few)
+    send = notifier(make_transport(url, notifications=True))
+    caller = caller_of(make_transport(url))
+    for number in range(40):
+        send.info({}, str(number), {})
+    wait_until(lambda: len(events(caller, "one")) == 2, "two batches")
+    assert [len(batch) for _, batch in events(caller, "one")] == [20, 20]
+
+
 def test_a_requeued_notification_comes_again(
     url: str, make_service: MakeService, make_transport: MakeTransport
 ) -> None:

@@ -179,6 +179,16 @@ def test_refused_connection_is_an_unreachable_peer_at_once(
         node.send(endpoint, KEY, b"", timeout=60)
 
 
+@pytest.mark.parametrize("endpoint", ["tcp://controller", "ipc:///tmp/x", "tcp://h:0", ""])
+def test_endpoint_that_is_none_is_an_unreachable_peer(
+    make_node: Callable[..., Node], endpoint: str
+) -> None:
+    client = make_node()
+    for _ in range(2):
+        with pytest.raises(PeerUnreachable, match="endpoint"):
+            client.request(endpoint, KEY, b"", timeout=10)
+
+
 def test_host_that_never_answers_is_unreachable_after_the_connect_timeout(
     make_node: Callable[..., Node],
 ) -> None:

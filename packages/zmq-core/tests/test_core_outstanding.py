@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 
+import msgspec
 import pytest
 
 from zmq_core import (
@@ -53,3 +54,10 @@ def test_a_full_queue_of_a_proxy_is_one_like_that_of_a_peer() -> None:
     error = outcome(CALL.refused(NackCode.QUEUE_FULL))
     assert isinstance(error, QueueFull)
     assert "tcp://h:1" in str(error)
+
+
+def test_a_refused_cast_without_a_key_brings_nothing_back() -> None:
+    cast = Envelope(type=MessageType.CAST, id=CALL.id, key=CALL.key, body=b"x")
+    nack = cast.refused(NackCode.UNKNOWN_KEY)
+    assert nack.returned() == cast
+    assert msgspec.structs.replace(nack, key=b"").returned() is None

@@ -126,7 +126,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def returned(self) -> Envelope | None:
         """The message that this NACK brings back, or None if it brings none."""
         subject = _TYPES.get(self.subject)
-        if subject not in _RETURNED or self.flags & Flag.ACK_WANTED:
+        if subject not in _RETURNED or self.flags & Flag.ACK_WANTED or not self.key:
             return None
         return Envelope(
             type=subject,

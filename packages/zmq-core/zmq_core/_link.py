@@ -31,7 +31,13 @@ import zmq
 
 from zmq_core._address import Endpoint
 from zmq_core._envelope import Envelope
-from zmq_core._errors import PeerLost, PeerUnreachable, QueueFull, SocketLimitReached
+from zmq_core._errors import (
+    ConfigurationError,
+    PeerLost,
+    PeerUnreachable,
+    QueueFull,
+    SocketLimitReached,
+)
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outstanding import Answered, Outstanding
 from zmq_core._pending import FOREVER, Patience, PendingRequest
@@ -86,11 +92,15 @@ class Link:
         does, could otherwise leave behind one that nobody will close, and for which
         the end of the context would wait for ever.
 
-        :raises PeerUnreachable: the name does not resolve.
+        :raises PeerUnreachable: the endpoint is none, or its name does not resolve.
         """
         try:
             self._addresses = Endpoint.parse(self.endpoint).resolve()
             self._context.reactor.call_soon(self._connect)
+        except ConfigurationError as error:
+            # Whoever wrote that endpoint into a record, another record may do.
+            self.close(str(error))
+            raise PeerUnreachable(self.endpoint, str(error)) from error
         except BaseException as error:
             self.close(getattr(error, "reason", str(error)))
             raise
@@ -170,12 +180,15 @@ class Link:
             monitor, self._monitor = self._monitor, None
         if self._limit is not None:
             self._limit.cancel()
+        if socket is not None:
+            self._context.reactor.unwatch(self._fd)
+            # Before the other end is closed: libzmq's I/O thread would wait for ever to tell
+            # that of an event, holding the lock that this needs.
+            socket.disable_monitor()
         if monitor is not None:
             self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
             monitor.close()
         if socket is not None:
-            self._context.reactor.unwatch(self._fd)
-            socket.disable_monitor()
             socket.close()
 
     # -- sending ---------------------------------------------------------------------

@@ -62,12 +62,12 @@ class PendingRequest:
 
     def complete(self, outcome: Envelope | CoreError) -> None:
         """Set the outcome and wake the waiting thread, unless it is the one that does this."""
-        self.outcome = outcome
-        if self.waker is not None:
-            if self.reader != threading.get_ident():
-                self.waker.wake()
-        else:
+        waker, foreign = self.waker, self.reader != threading.get_ident()
+        self.outcome = outcome  # from here on the waiting thread may go, and take its waker along
+        if waker is None:
             self._lock.release()
+        elif foreign:
+            waker.wake()
 
     def sign_of_life(self) -> None:
         """The peer says that it still works on the request."""

@@ -71,7 +71,9 @@ class ZmqListener(Listener):
             [address.wire for address in self._addresses],
             self._on_message,
             types=self._types,
-            backlog=self._runtime.settings.backlog,
+            # Room for a batch that is being collected: it would never be full otherwise, and
+            # this process would read nothing any more.
+            backlog=self._runtime.settings.backlog + max(0, self.batch_size - 1),
         )
         self._runtime.directory.announce(self._entries)
 
