@@ -13,6 +13,8 @@ from harness.service import Listening
 from harness.services import Service
 from oslo_messaging import Target
 
+from zmq_matchmaker import Key, Role
+
 MakeService = Callable[..., Service]
 MakeTransport = Callable[..., Any]
 
@@ -70,6 +72,24 @@ def test_each_pool_gets_one_copy(
 
     wait_until(lambda: sum(counts().values()) >= 30, "every pool has its copies")
     assert counts() == expected
+
+
+def test_a_pool_whose_only_member_did_not_answer_lately_gets_its_copy(
+    url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    for name in ("one", "two"):
+        heard = [Listening(topics=["events"], pool=name)]
+        make_service(url, ("", "control", name), notifications=heard)
+    transport = make_transport(url, notifications=True)
+    caller = caller_of(make_transport(url))
+    directory = transport._driver._use().directory
+    key = Key(Role.NOTIFICATION, "openstack", "events.info")
+    wait_until(lambda: len(directory.refresh(key, 5)) == 2, "both are known")
+    directory.nack(key, directory.lookup(key, 5)[0])
+    assert len(directory.lookup(key, 5)) == 1
+    notifier(transport).info({}, "for both", {})
+    for name in ("one", "two"):
+        wait_until(lambda name=name: len(events(caller, name)) == 1, f"{name} has its copy")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
 
 
 def test_priorities_are_separate_topics(

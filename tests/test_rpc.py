@@ -16,6 +16,7 @@ from harness.leaks import wait_until
 from harness.services import Service
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
+from zmq_matchmaker import Key, Role
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
 
 MakeService = Callable[..., Service]
@@ -135,6 +136,24 @@ def test_a_fanout_reaches_every_server_once(
         wait_until(functools.partial(has_noted, server, 5), f"5 copies at {name}")
         assert sorted(server.call({}, "noted")) == list("01234")
     assert client(transport, exchange="other").call({}, "noted") == []
+
+
+def test_a_fanout_reaches_also_a_server_that_did_not_answer_lately(
+    url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    make_service(url, ("", "work", "one"))
+    make_service(url, ("", "work", "two"))
+    transport = make_transport(url)
+    caller = client(transport)
+    directory = transport._driver._use().directory
+    key = Key(Role.LISTENER, "openstack", "work")
+    wait_until(lambda: len(directory.refresh(key, 5)) == 2, "both are known")
+    directory.nack(key, directory.lookup(key, 5)[0])
+    assert len(directory.lookup(key, 5)) == 1
+    caller.prepare(fanout=True).cast({}, "note", text="all")
+    for name in ("one", "two"):
+        server = caller.prepare(server=name)
+        wait_until(functools.partial(has_noted, server, 1), f"a copy at {name}")
 
 
 def test_a_fanout_that_nobody_listens_to_is_a_success(

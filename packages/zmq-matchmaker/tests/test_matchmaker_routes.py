@@ -103,6 +103,14 @@ def test_one_that_said_it_is_gone_is_not_tried_even_then() -> None:
     assert route(routes).usable == ()
 
 
+def test_messages_to_all_leave_out_only_those_that_said_they_are_gone() -> None:
+    routes = table(A, B, C)
+    routes.nack(KEY, A, 0, gone=False)
+    routes.nack(KEY, B, 0, gone=True)
+    assert route(routes).everybody(0.5) == (C, A)
+    assert route(routes).everybody(1.0) == (C, A, B)
+
+
 def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
     routes = table(A)
     routes.nack(KEY, A, 0, gone=True)

@@ -115,6 +115,18 @@ class Directory:
             request = self._upkeep.want(key)
         return self._await(key, request, timeout)
 
+    def everybody(self, key: Key, timeout: float | None) -> tuple[Record, ...]:
+        """What `lookup` returns, and after it those that are set aside: for messages to all.
+
+        Without those that answered that nobody there listens.
+
+        :raises Unavailable: as `lookup`.
+        """
+        usable = self.lookup(key, timeout)
+        with self._upkeep.lock:
+            route = self._route(key)
+            return usable if route is None else route.everybody(self._clock())
+
     def refresh(self, key: Key, timeout: float | None) -> tuple[Record, ...]:
         """The same, asked anew unless that was done within the last tenth of a second.
 

@@ -73,6 +73,17 @@ class Route:
         self.next_return = min((item.until for item in waiting.values()), default=None)
         self._set_ready()
 
+    def everybody(self, now: float) -> tuple[Record, ...]:
+        """`usable`, then those that are set aside, but for those that said they are not there."""
+        usable = set(self.usable)
+        rest = []
+        for record in self.records:
+            item = self.aside.get(record)
+            left = item is not None and item.gone and item.until > now
+            if record not in usable and not left:
+                rest.append(record)
+        return (*self.usable, *rest)
+
     def set_stale(self, stale: bool) -> None:
         """Whether the source is to be asked before this is relied on much longer."""
         self.stale = stale

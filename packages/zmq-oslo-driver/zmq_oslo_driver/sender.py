@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from zmq_oslo_driver.statistics import Statistics
 
 __all__ = ["Sender"]
+
+_BRIEFLY: Final = 0.5
+"""Seconds for which a fanout waits for a server that did not answer lately."""
 
 
 class Sender:
@@ -128,9 +131,12 @@ class Sender:
         records = self._everybody(address, attempts)
         by_endpoint = {record.endpoint: record for record in records}
         self._node.connect(by_endpoint)  # all at once: the dead must not delay the living
+        usable = set(self._directory.lookup(address.lookup, 0.0)) if by_endpoint else set()
         for endpoint, record in by_endpoint.items():
+            # Those that did not answer lately come last, and are not waited for as long.
+            patience = attempts.left() if record in usable else min(attempts.left(), _BRIEFLY)
             try:
-                self._hand_over(record, address, body, attempts.left(), MessageType.FANOUT)
+                self._hand_over(record, address, body, patience, MessageType.FANOUT)
             except NotDelivered as error:
                 self._directory.nack(address.lookup, record)
                 self._statistics.fanout_copies_lost += 1
@@ -144,7 +150,8 @@ class Sender:
         What nobody takes is counted, logged and dropped.
         """
         try:
-            records = self._directory.lookup(address.lookup, timeout)
+            usable = set(self._directory.lookup(address.lookup, timeout))
+            records = self._directory.everybody(address.lookup, timeout)
         except Unavailable as error:
             self._drop_notification(address, f"the matchmaker cannot be asked: {error}")
             return
@@ -152,7 +159,8 @@ class Sender:
             self._drop_notification(address, "nobody listens")
         for pool in sorted({record.pool for record in records}):
             members = [record for record in records if record.pool == pool]
-            self.notify_pool(address, pool, members, body, timeout)
+            preferred = [record for record in members if record in usable]
+            self.notify_pool(address, pool, preferred or members, body, timeout)
 
     def notify_pool(
         self,
@@ -208,7 +216,7 @@ class Sender:
 
     def _everybody(self, address: Address, attempts: Attempts) -> Iterable[Record]:
         try:
-            return self._directory.lookup(address.lookup, attempts.left())
+            return self._directory.everybody(address.lookup, attempts.left())
         except Unavailable as error:
             raise MessageDeliveryFailure(
                 f"fanout to {address} not delivered: the matchmaker cannot be asked: {error}"
