@@ -225,6 +225,9 @@ def test_a_thousand_services_do_not_all_come_back_at_one_moment(
             wait_until(lambda: leases() == number, "all registered again", timeout=15)
             assert time.monotonic() - began < 10
         # They look whether they are still known every five seconds, each at a time of its own.
+        first = next(when for when, count in counts if count > number / 10)
+        last = next(when for when, count in counts if count > number * 9 / 10)
+        assert last - first > 1.0
         for when, count in counts:
             soon = max(later for moment, later in counts if moment < when + 0.5)
             assert soon - count < number / 2
