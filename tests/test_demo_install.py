@@ -52,9 +52,14 @@ def run(tree: Path, *arguments: str, **variables: str) -> subprocess.CompletedPr
 
 
 def programs(demo: subprocess.Popen[str]) -> str:
-    """The command lines of its children."""
-    children = psutil.Process(demo.pid).children()
-    return " ".join(word for child in children for word in child.cmdline())
+    """The command lines of its children that still run."""
+    words: list[str] = []
+    for child in psutil.Process(demo.pid).children():
+        try:
+            words += child.cmdline()
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+    return " ".join(words)
 
 
 def test_help_is_shown_without_installing_anything(tree: Path) -> None:
