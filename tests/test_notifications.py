@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +90,8 @@ def test_a_pool_whose_only_member_did_not_answer_lately_gets_its_copy(
     assert len(directory.lookup(key, 5)) == 1
     notifier(transport).info({}, "for both", {})
     for name in ("one", "two"):
-        wait_until(lambda name=name: len(events(caller, name)) == 1, f"{name} has its copy")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        heard_once = functools.partial(lambda name: len(events(caller, name)) == 1, name)
+        wait_until(heard_once, f"{name} has its copy")
 
 
 def test_priorities_are_separate_topics(

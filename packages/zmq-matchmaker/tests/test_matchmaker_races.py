@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -111,7 +112,7 @@ def test_all_keys_that_are_wanted_meanwhile_share_the_next_round_trip(
     threads = in_threads(1, lambda: directory.lookup(KEY, 20))
     assert backend.asked.wait(10)
     for key in keys:
-        threads += in_threads(1, lambda key=key: directory.lookup(key, 20))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        threads += in_threads(1, functools.partial(directory.lookup, key, 20))
     until(lambda: directory.statistics.cold_lookups == 51, "all wait")
     backend.answers.set()
     end_of(threads)
