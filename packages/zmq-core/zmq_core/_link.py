@@ -27,31 +27,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import zmq
-
-from zmq_core._address import Endpoint
+from zmq_core._connection import Connection
 from zmq_core._envelope import Envelope
-from zmq_core._errors import (
-    ConfigurationError,
-    PeerLost,
-    PeerUnreachable,
-    QueueFull,
-    SocketLimitReached,
-)
+from zmq_core._errors import PeerLost, PeerUnreachable, QueueFull
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outstanding import Answered, Outstanding
 from zmq_core._pending import FOREVER, Patience, PendingRequest
-from zmq_core._reactor import Timer
-from zmq_core._sockets import (
-    POLLIN,
-    POLLOUT,
-    Socket,
-    events_of,
-    next_event,
-    receive_whole,
-    send_whole,
-)
-from zmq_core._waiting import EndOfStream
+from zmq_core._sockets import POLLIN, POLLOUT, Socket, events_of, receive_whole, send_whole
 
 __all__ = ["Link"]
 
@@ -77,52 +59,26 @@ class Link:
         self._scheduled = False
         self._blocked: list[threading.Lock] = []
         self._read_by_caller = False
-        self._addresses: list[Endpoint] = []
-        self._socket: Socket | None = None
-        self._monitor: Socket | None = None
-        self._fd = -1
-        self._end: EndOfStream | None = None
-        self._limit: Timer | None = None
+        self._connection = Connection(
+            endpoint,
+            context,
+            self._lock,
+            context.sockets.dealer,
+            on_readable=self._on_readable,
+            on_ready=self._ready,
+            on_end=self._ended,
+        )
 
     def open(self) -> None:
         """Begin to connect; threads may be waiting to send already.
 
-        Resolves the host name, which may take its time, on the caller's thread.  The
-        sockets are made on the reactor's: a signal handler that raises, as Ctrl-C
-        does, could otherwise leave behind one that nobody will close, and for which
-        the end of the context would wait for ever.
-
         :raises PeerUnreachable: the endpoint is none, or its name does not resolve.
         """
         try:
-            self._addresses = Endpoint.parse(self.endpoint).resolve()
-            self._context.reactor.call_soon(self._connect)
-        except ConfigurationError as error:
-            # Whoever wrote that endpoint into a record, another record may do.
-            self.close(str(error))
-            raise PeerUnreachable(self.endpoint, str(error)) from error
+            self._connection.open()
         except BaseException as error:
             self.close(getattr(error, "reason", str(error)))
             raise
-
-    def _connect(self) -> None:
-        """Make the sockets and try the first address."""
-        try:
-            with self._lock:
-                if self._state is _State.CLOSED:
-                    return
-                self._socket = self._context.sockets.dealer()
-                self._monitor = self._context.sockets.monitor(self._socket)
-                self._fd = int(self._socket.get(zmq.FD))
-                self._connect_next(self._socket)
-                self._context.reactor.watch(int(self._monitor.get(zmq.FD)), self._on_monitor)
-                self._context.reactor.watch(self._fd, self._on_readable)
-            # The monitor's descriptor is edge-triggered too: look once.
-            self._on_monitor()
-            if self._blocked:
-                self._on_readable()
-        except (SocketLimitReached, zmq.ZMQError) as error:
-            self.close(str(error))
 
     def send(self, frames: Sequence[bytes], deadline: float) -> None:
         """Hand a message to the connection; block until `deadline` while it takes none.
@@ -170,26 +126,8 @@ class Link:
             self._wake_blocked()
             # Under the lock: whoever finds the link closed knows that this is under
             # way, and may stop the reactor.
-            self._context.reactor.call_soon(self._dispose)
+            self._context.reactor.call_soon(self._connection.dispose)
         self._context.closed(self)
-
-    def _dispose(self) -> None:
-        """Close the sockets, on the reactor's thread, when no other thread can use them."""
-        with self._lock:
-            socket, self._socket = self._socket, None
-            monitor, self._monitor = self._monitor, None
-        if self._limit is not None:
-            self._limit.cancel()
-        if socket is not None:
-            self._context.reactor.unwatch(self._fd)
-            # Before the other end is closed: libzmq's I/O thread would wait for ever to tell
-            # that of an event, holding the lock that this needs.
-            socket.disable_monitor()
-        if monitor is not None:
-            self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
-            monitor.close()
-        if socket is not None:
-            socket.close()
 
     # -- sending ---------------------------------------------------------------------
 
@@ -204,7 +142,7 @@ class Link:
             with self._lock:
                 if self._state is _State.CLOSED:
                     raise PeerUnreachable(self.endpoint, self._reason)
-                socket = self._socket
+                socket = self._connection.socket
                 if socket is not None and self._may_send() and send_whole(socket, frames):
                     reads = request is not None and self._expect(*request)
                     if self._blocked or events_of(socket) & POLLIN:
@@ -227,7 +165,7 @@ class Link:
         """
         if self._state is not _State.READY:
             return not self._context.immediate
-        return self._end is None or not self._end.reached()
+        return not self._connection.end_arrived()
 
     def _wait_at(self, gate: threading.Lock, deadline: float) -> None:
         """Wait until it is worth trying to send again."""
@@ -251,7 +189,7 @@ class Link:
             return False
         pending.reader = threading.get_ident()
         self._read_by_caller = True
-        self._context.reactor.mute(self._fd)
+        self._context.reactor.mute(self._connection.fd)
         return True
 
     def _forget(self, message_id: bytes, pending: PendingRequest) -> None:
@@ -265,7 +203,7 @@ class Link:
                 pending.waker = None
                 self._read_by_caller = False
                 if self._state is not _State.CLOSED:
-                    self._context.reactor.unmute(self._fd)
+                    self._context.reactor.unmute(self._connection.fd)
         if waker is not None:
             self._context.wakers.give_back(waker)
 
@@ -280,7 +218,7 @@ class Link:
         waker = pending.waker
         if waker is None:
             return
-        waker.watch(self._fd)
+        waker.watch(self._connection.fd)
         try:
             while pending.outcome is None:
                 left = pending.patience.left(time.monotonic())
@@ -289,7 +227,7 @@ class Link:
                 waker.wait(None if left == FOREVER else left)
                 self._on_readable()
         finally:
-            waker.unwatch(self._fd)
+            waker.unwatch(self._connection.fd)
 
     def _schedule(self) -> None:
         """Have the I/O thread look, although the descriptor may say nothing new."""
@@ -305,8 +243,8 @@ class Link:
         """Take input, and notice whether there is room for output."""
         answered: list[Answered] = []
         with self._lock:
-            if self._socket is not None:
-                answered = self._look(self._socket, most)
+            if self._connection.socket is not None:
+                answered = self._look(self._connection.socket, most)
         # Not under the lock, where the threads that wake would stop at once.
         for pending, outcome in answered:
             pending.complete(outcome)
@@ -337,50 +275,12 @@ class Link:
 
     # -- the connection itself -------------------------------------------------------
 
-    def _on_monitor(self) -> None:
-        """Follow the connection's events, on the reactor's thread."""
-        while self._monitor is not None and (told := next_event(self._monitor)):
-            event, value = told
-            if event == zmq.EVENT_CONNECTED:
-                self._end = EndOfStream(value)
-            elif event == zmq.EVENT_CLOSED:
-                self._connect_failed()
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._ready()
-            else:
-                self._lost()
-
-    def _connect_next(self, socket: Socket) -> None:
-        """Try the next address, for a limited time.  Under the lock.
-
-        libzmq's own limits do not suffice.  To it a peer that begins with anything
-        but a ZMTP greeting, such as a web server, is one of ZMTP 1.0, which had no
-        handshake to wait for; and it says nothing when it has no descriptor left.
-        """
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = self._context.reactor.call_later(self._context.patience, self._give_up)
-        socket.connect(str(self._addresses.pop(0)))
-
-    def _connect_failed(self) -> None:
-        with self._lock:
-            if self._addresses and self._socket is not None:
-                self._connect_next(self._socket)
-                return
-        self.close("connection refused, or not established in time")
-
-    def _give_up(self) -> None:
-        if self._state is _State.CONNECTING:
-            self.close("no ZMTP handshake in time; it may not be a node of this protocol")
-
     def _ready(self) -> None:
         with self._lock:
             if self._state is _State.CONNECTING:
                 self._state = _State.READY
                 self._wake_blocked()
 
-    def _lost(self) -> None:
+    def _ended(self, reason: str) -> None:
         self._take_input(sys.maxsize)  # what came in before the end still counts
-        if self._state is _State.READY:
-            self.close("the peer closed the connection, died or fell silent")
-        self.close("the peer ended the handshake; it may not be a node of this protocol")
+        self.close(reason)
