@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,7 @@ from zmq_core import (
     MessageType,
     NackCode,
     Node,
+    RequestTimeout,
     TargetKey,
     decode,
     encode,
@@ -277,3 +279,18 @@ def test_replies_that_are_garbage_are_counted_and_the_timeout_holds(
         until(lambda: client.statistics.late_replies == 1)
         client.close()
     context.term()
+
+
+def test_a_request_that_comes_back_is_no_answer(make_node: Callable[..., Node]) -> None:
+    client = make_node()
+    context = zmq.Context()
+    with context.socket(zmq.ROUTER) as mirror:
+        mirror.set(zmq.LINGER, 0)
+        port = mirror.bind_to_random_port("tcp://127.0.0.1")
+        reflect = threading.Thread(target=lambda: mirror.send_multipart(mirror.recv_multipart()))
+        reflect.start()
+        with pytest.raises(RequestTimeout):
+            client.request(f"tcp://127.0.0.1:{port}", KEY, b"x", timeout=1)
+        reflect.join()
+    context.term()
+    assert client.statistics.misdirected == 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 from zmq_core import (
     NOTIFICATIONS,
     ConfigurationError,
+    Endpoint,
     Envelope,
     Incoming,
     MessageTooLarge,
@@ -319,6 +321,37 @@ def test_silence_ends_a_monitored_request_at_the_right_time(
         client.request(server.bind(), KEY, b"", timeout=20, monitor=0.5)
     assert caught.value.silent
     assert 0.5 <= time.monotonic() - last_sign < 0.5 + TOLERANCE
+
+
+def test_a_monitored_request_needs_no_sign_of_life_before_it_is_sent(
+    make_node: Callable[..., Node],
+) -> None:
+    server, client = make_node(), make_node()
+    server.serve(KEY, echo)
+    port = Endpoint.parse(server.bind()).port
+
+    def connect_slowly() -> None:
+        incoming, _ = door.accept()
+        time.sleep(0.8)  # longer than the monitor's time: what is under test
+        with incoming, socket.create_connection(("127.0.0.1", port)) as outgoing:
+            back = threading.Thread(target=pass_on, args=(outgoing, incoming))
+            back.start()
+            pass_on(incoming, outgoing)
+            back.join()
+
+    def pass_on(source: socket.socket, sink: socket.socket) -> None:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=connect_slowly)
+        thread.start()
+        endpoint = f"tcp://127.0.0.1:{door.getsockname()[1]}"
+        reply = client.request(endpoint, KEY, b"x", timeout=20, monitor=0.4)
+        client.close()
+        thread.join()
+    assert reply.body == b"x"
 
 
 def test_heartbeats_do_not_extend_the_deadline(make_node: Callable[..., Node]) -> None:

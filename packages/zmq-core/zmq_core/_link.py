@@ -183,6 +183,7 @@ class Link:
     def _expect(self, message_id: bytes, pending: PendingRequest) -> bool:
         alone = not self._outstanding and not self._read_by_caller
         self._outstanding.add(message_id, pending)
+        pending.sign_of_life()  # the peer has had nothing to give signs of until now
         if alone:
             pending.waker = self._context.wakers.take()
         if pending.waker is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType, decode
 from zmq_core._errors import CoreError, MalformedMessage, NackCode, QueueFull, Refused
@@ -12,6 +13,8 @@ from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._statistics import Statistics
 
 __all__ = ["Answered", "Outstanding"]
+
+_ANSWERS: Final = frozenset({MessageType.REPLY, MessageType.ACK, MessageType.NACK})
 
 Answered = tuple[PendingRequest, Envelope | CoreError]
 """A request, and the outcome to complete it with."""
@@ -69,6 +72,16 @@ class Outstanding:
             alive = self._pending.get(envelope.id)
             if alive is not None:
                 alive.sign_of_life()
+            return None
+        if envelope.type not in _ANSWERS:
+            # Such as our own message: TCP may connect a port to itself when nobody listens there.
+            self._statistics.misdirected += 1
+            self._log.warning(
+                ("misdirected", self._endpoint),
+                "dropped a %s from %s: it is no answer",
+                envelope.type.name,
+                self._endpoint,
+            )
             return None
         pending = self._pending.pop(envelope.id, None)
         if envelope.type is MessageType.NACK:

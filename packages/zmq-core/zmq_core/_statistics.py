@@ -27,7 +27,7 @@ class Statistics:
     handler_failures: int = 0
     """Messages for which a listener's `on_message` raised."""
     misdirected: int = 0
-    """Answers that came in on the listening socket, where nobody asks."""
+    """Answers where nobody asks, and requests where only answers are expected."""
 
 
 """Counters are plain integers: each is changed by one thread, or under the socket's lock."""
