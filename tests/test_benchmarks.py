@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness.leaks import wait_until
+from harness.leaks import is_alive, wait_until
 from harness.services import child_environment
 
 RUN = Path(__file__).resolve().parent.parent / "benchmarks" / "run"
@@ -50,7 +50,7 @@ def interrupt(
         assert len(children) == processes
         process.send_signal(sign)
         assert process.wait(60) == 128 + sign
-    wait_until(lambda: not any(child.is_running() for child in children), "no worker is left")
+    wait_until(lambda: not any(is_alive(child) for child in children), "no worker is left")
     assert os.listdir(folder) == []
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness.leaks import wait_until
+from harness.leaks import is_alive, wait_until
 from harness.services import child_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def assert_gone(processes: list[psutil.Process], folder: Path) -> None:
-    wait_until(lambda: not any(p.is_running() for p in processes), "every process ended")
+    wait_until(lambda: not any(is_alive(p) for p in processes), "every process ended")
     assert list(folder.iterdir()) == []
 
 
@@ -188,5 +188,5 @@ def test_servers_end_by_themselves_when_the_client_is_killed(start: Start) -> No
         read_until(demo, "directed call")
         children = family(demo)
         demo.kill()
-        wait_until(lambda: not any(p.is_running() for p in children), "the servers ended", 30)
+        wait_until(lambda: not any(is_alive(p) for p in children), "the servers ended", 30)
         demo.communicate(timeout=60)

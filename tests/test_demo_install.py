@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness.leaks import wait_until
+from harness.leaks import is_alive, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 200.0
@@ -113,7 +113,7 @@ def test_an_installation_that_is_ended_takes_pip_with_it(tree: Path) -> None:
         _, errors = demo.communicate(timeout=60)
     assert demo.returncode == 130, errors
     assert "Traceback" not in errors
-    wait_until(lambda: not any(child.is_running() for child in children), "pip ended")
+    wait_until(lambda: not any(is_alive(child) for child in children), "pip ended")
 
 
 @pytest.mark.slow

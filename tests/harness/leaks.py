@@ -32,6 +32,14 @@ def holdings() -> dict[str, int]:
     }
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended may stay a zombie until somebody collects it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def settled_holdings(before: dict[str, int], timeout: float = 3.0) -> dict[str, int]:
     """What this process has once it is no more than `before`, or else after `timeout` seconds.
 

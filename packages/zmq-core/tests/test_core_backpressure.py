@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -10,9 +11,10 @@ from collections.abc import Callable
 
 import psutil
 
-from zmq_core import Incoming, Node, QueueFull, TargetKey
+from zmq_core import Incoming, MessageType, Node, QueueFull, TargetKey
 
 KEY = TargetKey("openstack", "slow")
+OTHER = TargetKey("openstack", "idle")
 BODY = b"x" * 100_000
 
 
@@ -181,3 +183,38 @@ def test_sender_that_comes_while_the_listener_is_stuck_is_kept_too(
         sender.join()
     numbers = pick_up_all(got, sum(accepted), until)
     assert sorted(numbers) == sorted(n for count in accepted for n in range(count))
+
+
+def test_a_full_listener_does_not_hold_up_the_others(make_node: Callable[..., Node]) -> None:
+    server = make_node()
+    stuck: list[Incoming] = []
+    server.listen(KEY, stuck.append, backlog=1)
+    server.serve(OTHER, lambda incoming: incoming.reply(incoming.body))
+    for number in range(5):
+        server.send(server.bind(), KEY, b"%d" % number, timeout=5)
+    assert server.request(server.bind(), OTHER, b"x", timeout=5).body == b"x"
+    assert len(stuck) == 1
+
+
+def test_what_was_held_for_a_full_listener_comes_in_order(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    server = make_node()
+    got: list[Incoming] = []
+    server.listen(KEY, got.append, backlog=1)
+    for number in range(50):
+        kind = MessageType.FANOUT if number % 7 == 3 else MessageType.CAST
+        server.send(server.bind(), KEY, b"%d" % number, timeout=5, kind=kind)
+    for number in range(50):
+        until(functools.partial(lambda number: len(got) == number + 1, number))
+        got[-1].release()
+    assert [int(incoming.body) for incoming in got] == list(range(50))
+
+
+def test_no_more_than_so_much_is_held(make_node: Callable[..., Node]) -> None:
+    server, client = make_node(recv_hwm=10), make_node(send_hwm=10)
+    got: list[Incoming] = []
+    server.listen(KEY, got.append, backlog=1)
+    fill(client, server.bind(), 4)
+    held = server.statistics.received * len(BODY)
+    assert 60 * 2**20 < held < 85 * 2**20, "64 MiB, and a batch that was being read"

@@ -11,7 +11,7 @@ from zmq_core._key import TargetKey
 if TYPE_CHECKING:
     from zmq_core._inbox import Inbox
 
-__all__ = ["Incoming"]
+__all__ = ["Answering", "Incoming"]
 
 
 class Answering(Protocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zmq_core._envelope import Envelope
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
+from zmq_core._reception import Reception
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
@@ -29,6 +30,7 @@ class LinkContext:
     patience: float
     """Seconds within which a connection must stand and the peer have shown what it is."""
     reactor: Reactor
+    reception: Reception
     wakers: WakerPool
     statistics: Statistics
     log: RateLimitedLog

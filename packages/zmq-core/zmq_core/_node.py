@@ -32,6 +32,7 @@ from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
+from zmq_core._reception import Reception
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
@@ -121,7 +122,7 @@ class Node:
                     self.options,
                     address,
                     context.reactor,
-                    self._directory,
+                    context.reception,
                     self.statistics,
                 )
             return str(Endpoint(address.advertise, self._frontend.port))
@@ -143,9 +144,7 @@ class Node:
         if backlog < 1:
             raise ConfigurationError("backlog", f"{backlog!r} is not a positive number")
         self.bind()
-        frontend = self._frontend
-        assert frontend is not None
-        inbox = Inbox(on_message, backlog, frontend.resume, self._listener_failed)
+        inbox = Inbox(on_message, backlog, self._start().reception.resume, self._listener_failed)
         types = tuple(types)
         for key in (keys,) if isinstance(keys, TargetKey) else keys:
             self._directory.add(key, types, inbox)
@@ -175,8 +174,8 @@ class Node:
         inbox.close()
         self._directory.remove(inbox)
         context = self._context
-        if context is not None and self._frontend is not None:
-            self._frontend.resume()
+        if context is not None:
+            context.reception.resume()
             context.reactor.drain()
 
     # -- sending ---------------------------------------------------------------------
@@ -320,6 +319,7 @@ class Node:
                     immediate=self.options.immediate,
                     patience=2 * self.options.connect_timeout,
                     reactor=reactor,
+                    reception=Reception(self._directory, reactor, self.statistics, self._log),
                     wakers=WakerPool(),
                     statistics=self.statistics,
                     log=self._log,
