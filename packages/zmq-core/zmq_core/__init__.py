@@ -15,10 +15,12 @@ from zmq_core._errors import (
     MessageTooLarge,
     NackCode,
     NodeClosed,
+    NoProxy,
     NotDelivered,
     PeerLost,
     PeerUnreachable,
     PortsRangeExceeded,
+    ProxyLost,
     QueueFull,
     Refused,
     RequestTimeout,
@@ -33,6 +35,7 @@ from zmq_core._node import Node
 from zmq_core._options import NodeOptions
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._statistics import Statistics
+from zmq_core._uplink import ProxyAddress
 
 __version__ = "0.1.0"
 
@@ -52,6 +55,7 @@ __all__ = [
     "MessageTooLarge",
     "MessageType",
     "NackCode",
+    "NoProxy",
     "Node",
     "NodeClosed",
     "NodeOptions",
@@ -59,6 +63,8 @@ __all__ = [
     "PeerLost",
     "PeerUnreachable",
     "PortsRangeExceeded",
+    "ProxyAddress",
+    "ProxyLost",
     "QueueFull",
     "RateLimitedLog",
     "Refused",

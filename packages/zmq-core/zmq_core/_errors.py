@@ -19,11 +19,13 @@ __all__ = [
     "MalformedMessage",
     "MessageTooLarge",
     "NackCode",
+    "NoProxy",
     "NodeClosed",
     "NotDelivered",
     "PeerLost",
     "PeerUnreachable",
     "PortsRangeExceeded",
+    "ProxyLost",
     "QueueFull",
     "Refused",
     "RequestTimeout",
@@ -119,6 +121,10 @@ class PeerUnreachable(NotDelivered):
     """No connection to the peer: refused, timed out, or it does not speak our protocol."""
 
 
+class NoProxy(PeerUnreachable):
+    """No proxy takes the message: that says nothing about the peer."""
+
+
 class QueueFull(NotDelivered):
     """The peer did not read fast enough; its queues stayed full until the deadline."""
 
@@ -137,6 +143,10 @@ class PeerLost(CoreError):
     def __init__(self, endpoint: str, reason: str) -> None:
         super().__init__(f"{endpoint}: connection lost while waiting for the reply ({reason})")
         self.endpoint = endpoint
+
+
+class ProxyLost(PeerLost):
+    """The same for the connection to a proxy: the peer itself may well live."""
 
 
 class RequestTimeout(CoreError, TimeoutError):

@@ -35,6 +35,8 @@ from zmq_core._reactor import Reactor
 from zmq_core._reception import Reception
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
+from zmq_core._uplink import ProxyAddress
+from zmq_core._uplinks import Uplinks
 from zmq_core._waiting import WakerPool
 
 __all__ = ["Node"]
@@ -74,6 +76,7 @@ class Node:
         self._directory = Directory()
         self._frontend: Frontend | None = None
         self._links: dict[str, Link] = {}
+        self._uplinks: Uplinks | None = None
         self._closed = False
         tell_of_forks(self)
 
@@ -189,11 +192,13 @@ class Node:
         timeout: float | None,
         monitor: float | None = None,
         serializer: Serializer = Serializer.RAW,
+        routing_id: str = "",
     ) -> Envelope:
         """Send a CALL to `endpoint` and return the REPLY.
 
         `timeout` None waits for ever; with `monitor` the peer must give a sign of
-        life (`Incoming.heartbeat`) at least that often.
+        life (`Incoming.heartbeat`) at least that often.  With the peer's `routing_id`
+        it goes through a proxy (`use_proxies`) instead of a connection to `endpoint`.
 
         :raises NotDelivered: the message has not reached a listener; it may be sent again.
         :raises PeerLost: the connection ended; the request may have been executed.
@@ -202,7 +207,6 @@ class Node:
         """
         now = time.monotonic()
         deadline = FOREVER if timeout is None else now + timeout
-        link = self._link(endpoint, body)
         envelope = Envelope(
             type=MessageType.CALL,
             id=self._ids.next(),
@@ -212,8 +216,7 @@ class Node:
             # 0 would mean for ever.
             ttl=0.0 if timeout is None else max(timeout, _SHORTEST_TTL),
         )
-        patience = Patience(now, deadline, monitor)
-        return link.request(envelope.id, encode(envelope), patience)
+        return self._ask(endpoint, routing_id, envelope, Patience(now, deadline, monitor))
 
     def send(
         self,
@@ -225,8 +228,9 @@ class Node:
         kind: MessageType = MessageType.CAST,
         serializer: Serializer = Serializer.RAW,
         acknowledged: bool = False,
+        routing_id: str = "",
     ) -> None:
-        """Hand a message to the connection to `endpoint`; no answer is expected.
+        """Hand a message to the connection to `endpoint`, or with `routing_id` to a proxy.
 
         Blocks up to `timeout` seconds while there is no connection or the peer
         does not read.  With `acknowledged`, returns once the message sits in a
@@ -239,7 +243,6 @@ class Node:
         """
         now = time.monotonic()
         deadline = FOREVER if timeout is None else now + timeout
-        link = self._link(endpoint, body)
         envelope = Envelope(
             type=kind,
             id=self._ids.next(),
@@ -249,9 +252,22 @@ class Node:
             flags=Flag.ACK_WANTED if acknowledged else 0,
         )
         if acknowledged:
-            link.request(envelope.id, encode(envelope), Patience(now, deadline, None))
+            self._ask(endpoint, routing_id, envelope, Patience(now, deadline, None))
+        elif routing_id:
+            frames = encode(envelope)
+            uplinks = self._proxies(endpoint, body)
+            uplinks.send(endpoint, routing_id.encode(), envelope.id, frames, deadline)
         else:
-            link.send(encode(envelope), deadline)
+            self._link(endpoint, body).send(encode(envelope), deadline)
+
+    def _ask(
+        self, endpoint: str, routing_id: str, envelope: Envelope, patience: Patience
+    ) -> Envelope:
+        frames = encode(envelope)
+        if not routing_id:
+            return self._link(endpoint, envelope.body).request(envelope.id, frames, patience)
+        uplinks = self._proxies(endpoint, envelope.body)
+        return uplinks.request(endpoint, routing_id.encode(), envelope.id, frames, patience)
 
     def connect(self, endpoints: Iterable[str]) -> None:
         """Begin to connect to all `endpoints` at once; later sends wait for the connections."""
@@ -260,6 +276,37 @@ class Node:
                 self._link(endpoint, b"")
             except NotDelivered as error:
                 LOG.debug("not connected: %s", error)
+
+    def use_proxies(self, proxies: Iterable[ProxyAddress], *, timeout: float = 0.0) -> int:
+        """Be reachable through `proxies`, and send through them what has a `routing_id`.
+
+        Replaces those named before; what these still bring is taken.  To be called
+        again from time to time, since that is when lost connections are made anew.
+        Waits up to `timeout` seconds for connections; returns how many proxies can be
+        used now.
+        """
+        uplinks = self._through_proxies()
+        uplinks.use(proxies)
+        uplinks.await_all(timeout)
+        return uplinks.ready
+
+    def _proxies(self, endpoint: str, body: bytes) -> Uplinks:
+        check_size(body, self.options)
+        try:
+            return self._through_proxies()
+        except SocketLimitReached as error:
+            raise PeerUnreachable(endpoint, str(error)) from error
+
+    def _through_proxies(self) -> Uplinks:
+        uplinks = self._uplinks
+        if uplinks is not None and self._pid == os.getpid():
+            return uplinks
+        context = self._start()
+        with self._lock:
+            self._check_usable()
+            if self._uplinks is None:
+                self._uplinks = Uplinks(context, self.identity.encode(), self.options)
+            return self._uplinks
 
     def _link(self, endpoint: str, body: bytes) -> Link:
         check_size(body, self.options)
@@ -345,6 +392,8 @@ class Node:
         self._directory.clear()
         for link in links:
             link.close("this node was closed")
+        if self._uplinks is not None:
+            self._uplinks.close("this node was closed")
         if self._frontend is not None:
             context.reactor.call_soon(self._frontend.close)
         context.reactor.stop()

@@ -99,7 +99,7 @@ class Reception:
         try:
             envelope = decode(frames[1:])
         except MalformedMessage as error:
-            self._refuse_malformed(peer, error, answering)
+            self.refuse_malformed(peer, error, answering)
             return
         if envelope.type not in _ACCEPTED:
             self._statistics.misdirected += 1
@@ -110,9 +110,10 @@ class Reception:
                 peer,
             )
             return
-        self._accept(peer, envelope, answering)
+        self.accept(peer, envelope, answering)
 
-    def _accept(self, peer: bytes, envelope: Envelope, answering: Answering) -> None:
+    def accept(self, peer: bytes, envelope: Envelope, answering: Answering) -> None:
+        """Bring a request to its listeners, or refuse it."""
         inboxes = self._directory.find(envelope.type, envelope.key)
         incoming = Incoming(peer, envelope, answering)
         if not inboxes:
@@ -153,7 +154,7 @@ class Reception:
         )
         answering.answer(incoming.peer, incoming.envelope.refused(NackCode.UNKNOWN_KEY))
 
-    def _refuse_malformed(self, peer: bytes, error: MalformedMessage, answering: Answering) -> None:
+    def refuse_malformed(self, peer: bytes, error: MalformedMessage, answering: Answering) -> None:
         self._statistics.malformed += 1
         self._log.warning(("malformed", peer), "refused a message from %r: %s", peer, error)
         message_id = error.message_id or bytes(ID_SIZE)

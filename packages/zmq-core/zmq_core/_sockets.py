@@ -119,17 +119,38 @@ class SocketFactory:
         socket = self._socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.ROUTER_HANDOVER, 1)
+        self._leave_to_tcp(socket)
+        return socket
+
+    def _leave_to_tcp(self, socket: Socket) -> None:
+        """Have TCP find the peers that are gone, instead of ZMTP's heartbeats."""
         socket.set(zmq.HEARTBEAT_IVL, 0)
         socket.set(zmq.TCP_MAXRT, int(self._silence() * _MS))
         if self._options.tcp_keepalive_idle == -1:
             socket.set(zmq.TCP_KEEPALIVE_IDLE, math.ceil(self._silence()))
         if self._options.tcp_keepalive_interval == -1:
             socket.set(zmq.TCP_KEEPALIVE_INTVL, math.ceil(self._options.heartbeat_interval))
-        return socket
 
     def dealer(self) -> Socket:
         """A DEALER for one connection to one peer; a lost one is replaced, not reconnected."""
-        socket = self._socket(zmq.DEALER)
+        return self._connecting(zmq.DEALER)
+
+    def push(self) -> Socket:
+        """A PUSH for one connection to a proxy's frontend."""
+        return self._connecting(zmq.PUSH)
+
+    def inlet(self) -> Socket:
+        """A DEALER for one connection to a proxy's backend, from which messages come.
+
+        Without heartbeats, as `router`: one whose messages this process reads too
+        slowly would be taken for dead, and they would be lost.
+        """
+        socket = self._connecting(zmq.DEALER)
+        self._leave_to_tcp(socket)
+        return socket
+
+    def _connecting(self, kind: int) -> Socket:
+        socket = self._socket(kind)
         socket.set(zmq.IMMEDIATE, int(self._options.immediate))
         socket.set(zmq.CONNECT_TIMEOUT, int(self._options.connect_timeout * _MS))
         socket.set(zmq.RECONNECT_IVL, _NO_RECONNECT)
