@@ -10,6 +10,7 @@ from zmq_matchmaker._directory import Directory
 from zmq_matchmaker._encoding import decode_record, encode_key, encode_record, escape
 from zmq_matchmaker._errors import (
     AccessDenied,
+    Closed,
     InvalidRecord,
     InvalidURL,
     MalformedTable,
@@ -40,6 +41,7 @@ __all__ = [
     "AccessDenied",
     "Changed",
     "Characteristics",
+    "Closed",
     "Directory",
     "DirectoryStatistics",
     "Entry",

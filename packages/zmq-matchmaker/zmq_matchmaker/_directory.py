@@ -15,7 +15,7 @@ from typing import Final
 
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._encoding import encode_record
-from zmq_matchmaker._errors import AccessDenied, InvalidRecord, Unavailable
+from zmq_matchmaker._errors import AccessDenied, Closed, InvalidRecord, Unavailable
 from zmq_matchmaker._health import BackOff
 from zmq_matchmaker._model import Entry, Key, Record
 from zmq_matchmaker._registrations import Registrations
@@ -95,6 +95,7 @@ class Directory:
         No I/O when they are known.  Otherwise waits up to `timeout` (None: for ever).
 
         :raises Unavailable: they are not known, and the source cannot be asked.
+        :raises Closed: the same, and will stay so: this directory was closed.
         """
         route = self._route(key)
         if route is not None and route.ready:
@@ -152,8 +153,9 @@ class Directory:
                 return route.usable
         if request.error is not None:
             # One request serves many callers: each gets an error of its own to raise.
-            denied = isinstance(request.error, AccessDenied)
-            raise (AccessDenied if denied else Unavailable)(str(request.error)) from request.error
+            known = isinstance(request.error, AccessDenied | Closed)
+            kind = type(request.error) if known else Unavailable
+            raise kind(str(request.error)) from request.error
         if answered:
             return ()
         raise Unavailable(f"{self._backend.url}: no answer within {timeout or 0.0:g} s")
@@ -202,7 +204,7 @@ class Directory:
         returns after one try, logs a warning, and registers them as soon as it can.
 
         :raises InvalidRecord: an entry holds text that cannot be written.
-        :raises Unavailable: this directory is closed, or another process's.
+        :raises Closed: this directory is closed, or another process's.
         """
         entries = list(entries)
         for key, record in entries:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccessDenied",
+    "Closed",
     "InvalidRecord",
     "InvalidURL",
     "MalformedTable",
@@ -51,3 +52,7 @@ class Unavailable(MatchmakerError):
 
 class AccessDenied(Unavailable):
     """The server is there but refuses us: password, user, or a forbidden command."""
+
+
+class Closed(Unavailable):
+    """The directory was closed, or belongs to another process: trying again is of no use."""

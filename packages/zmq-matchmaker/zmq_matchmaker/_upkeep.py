@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from zmq_matchmaker._backend import Matchmaker
-from zmq_matchmaker._errors import MatchmakerError, Unavailable
+from zmq_matchmaker._errors import Closed, MatchmakerError
 from zmq_matchmaker._forking import tell_of_forks
 from zmq_matchmaker._health import Health, RateLimitedLog
 from zmq_matchmaker._model import Entry, Key
@@ -135,14 +135,14 @@ class Upkeep:
             self._thread = thread
         return True
 
-    def closed_error(self) -> Unavailable:
+    def closed_error(self) -> Closed:
         """Why nothing is done any more."""
         if self._pid != os.getpid():
-            return Unavailable(
+            return Closed(
                 f"{self._backend.url}: the directory belongs to process {self._pid}; "
                 "make another one after a fork"
             )
-        return Unavailable(f"{self._backend.url}: the directory is closed")
+        return Closed(f"{self._backend.url}: the directory is closed")
 
     def begin_in_child(self) -> None:
         """This process is a forked child: the thread, if there was one, is not here."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from zmq_core import NackCode, NotDelivered, Refused
-from zmq_matchmaker import Directory, Key, Record, Unavailable
+from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address
+from zmq_oslo_driver.errors import CleanedUp
 
 __all__ = ["Attempts", "Turns"]
 
@@ -47,7 +49,8 @@ class Attempts:
     """The servers to try for one message, until it is delivered, time or retries are out.
 
     `retry` is oslo.messaging's: None or -1 for as long as time allows, else the
-    number of further rounds after a first that reached nobody.
+    number of further rounds after a first that reached nobody.  `closing` is set
+    when the transport is cleaned up, and ends the wait for somebody to listen.
     """
 
     def __init__(
@@ -56,13 +59,15 @@ class Attempts:
         turns: Turns,
         address: Address,
         deadline: float,
-        retry: int | None = None,
+        retry: int | None,
+        closing: threading.Event,
     ) -> None:
         self._directory = directory
         self._turns = turns
         self._address = address
         self._deadline = deadline
         self._rounds = None if retry is None or retry < 0 else retry + 1
+        self._closing = closing
         self._nobody = ""
         self._failure = ""
 
@@ -84,7 +89,10 @@ class Attempts:
             return False
 
     def __iter__(self) -> Iterator[Record]:
-        """Records to try; take the next only if the one before was not delivered to."""
+        """Records to try; take the next only if the one before was not delivered to.
+
+        :raises CleanedUp: the transport was, and nobody had taken the message.
+        """
         records = self._look(self._directory.lookup)
         pause = _FIRST_PAUSE
         for round_ in itertools.count(1):
@@ -96,7 +104,8 @@ class Attempts:
                 return
             if self.left() <= 0:
                 return
-            time.sleep(min(pause * random.uniform(0.5, 1.0), self.left()))
+            if self._closing.wait(min(pause * random.uniform(0.5, 1.0), self.left())):
+                raise self._cleaned_up()
             if self.left() <= 0:
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -115,8 +124,13 @@ class Attempts:
     def _look(self, ask: Callable[[Key, float | None], Sequence[Record]]) -> Sequence[Record]:
         try:
             records = ask(self._address.lookup, self.left())
+        except Closed as error:
+            raise self._cleaned_up() from error
         except Unavailable as error:
             self._nobody = f"the matchmaker cannot be asked: {error}"
             return ()
         self._nobody = "" if records else f"nobody listens on {self._address}"
         return records
+
+    def _cleaned_up(self) -> CleanedUp:
+        return CleanedUp(f"message to {self._address}: the transport was cleaned up")

@@ -36,6 +36,7 @@ class Runtime:
         self.users = 0
         self.statistics = Statistics()
         self.log = RateLimitedLog(LOG)
+        self._closing = threading.Event()
         matchmaker = _load(settings)
         self.node = Node(
             settings.node,
@@ -44,7 +45,12 @@ class Runtime:
         )
         self.directory = settings.directory.directory(matchmaker)
         self.sender = Sender(
-            self.node, self.directory, settings.serializer, self.statistics, self.log
+            self.node,
+            self.directory,
+            settings.serializer,
+            self.statistics,
+            self.log,
+            self._closing,
         )
         self.courier = Courier(
             self.sender, self.directory, settings.send_timeout, self.statistics, self.log
@@ -59,7 +65,8 @@ class Runtime:
             return self.node.bind()
 
     def close(self) -> None:
-        """Withdraw, send what is left, end all threads and close all sockets."""
+        """Withdraw, send what is left, end all threads, close all sockets, let go of callers."""
+        self._closing.set()
         self.courier.close()
         self.directory.close()
         self.node.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from zmq_core import (
     RequestTimeout,
     Serializer,
 )
-from zmq_matchmaker import Directory, Record, Unavailable
+from zmq_matchmaker import Closed, Directory, Record, Unavailable
 from zmq_oslo_driver.addresses import Address, notification_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
 from zmq_oslo_driver.routing import Attempts, Turns
@@ -36,7 +37,10 @@ _BRIEFLY: Final = 0.5
 
 
 class Sender:
-    """Sends to whoever listens.  Thread-safe; times are in seconds."""
+    """Sends to whoever listens.  Thread-safe; times are in seconds.
+
+    When `closing` is set, those who wait for somebody to listen get `CleanedUp`.
+    """
 
     def __init__(
         self,
@@ -45,19 +49,21 @@ class Sender:
         serializer: Serializer,
         statistics: Statistics,
         log: RateLimitedLog,
+        closing: threading.Event,
     ) -> None:
         self._node = node
         self._directory = directory
         self._serializer = serializer
         self._statistics = statistics
         self._log = log
+        self._closing = closing
         self._turns = Turns()
         self._congested: set[str] = set()
 
     def attempts(self, address: Address, timeout: float, retry: int | None = None) -> Attempts:
         """The servers to try for a message to `address` within `timeout`."""
         deadline = time.monotonic() + timeout
-        return Attempts(self._directory, self._turns, address, deadline, retry)
+        return Attempts(self._directory, self._turns, address, deadline, retry, self._closing)
 
     def call(
         self, address: Address, body: bytes, attempts: Attempts, monitor: float | None
@@ -217,6 +223,8 @@ class Sender:
     def _everybody(self, address: Address, attempts: Attempts) -> Iterable[Record]:
         try:
             return self._directory.everybody(address.lookup, attempts.left())
+        except Closed as error:
+            raise CleanedUp(f"fanout to {address}: the transport was cleaned up") from error
         except Unavailable as error:
             raise MessageDeliveryFailure(
                 f"fanout to {address} not delivered: the matchmaker cannot be asked: {error}"
