@@ -88,8 +88,14 @@ class Link:
         """
         self._transmit(frames, deadline, None)
 
-    def request(self, message_id: bytes, frames: Sequence[bytes], patience: Patience) -> Envelope:
-        """Send a message and wait for its answer (a REPLY or an ACK).
+    def request(
+        self,
+        message_id: bytes,
+        frames: Sequence[bytes],
+        patience: Patience,
+        send_deadline: float = FOREVER,
+    ) -> Envelope:
+        """Send a message, by `send_deadline`, and wait for its answer (a REPLY or an ACK).
 
         :raises NotDelivered: the peer has not taken it; see the subclasses.
         :raises PeerLost: the connection ended first.
@@ -97,7 +103,8 @@ class Link:
         """
         pending = PendingRequest(patience)
         try:
-            if self._transmit(frames, patience.deadline, (message_id, pending)):
+            deadline = min(send_deadline, patience.deadline)
+            if self._transmit(frames, deadline, (message_id, pending)):
                 self._read(pending)
             else:
                 pending.wait()

@@ -190,6 +190,7 @@ class Node:
         body: bytes,
         *,
         timeout: float | None,
+        send_timeout: float = FOREVER,
         monitor: float | None = None,
         serializer: Serializer = Serializer.RAW,
         routing_id: str = "",
@@ -197,8 +198,10 @@ class Node:
         """Send a CALL to `endpoint` and return the REPLY.
 
         `timeout` None waits for ever; with `monitor` the peer must give a sign of
-        life (`Incoming.heartbeat`) at least that often.  With the peer's `routing_id`
-        it goes through a proxy (`use_proxies`) instead of a connection to `endpoint`.
+        life (`Incoming.heartbeat`) at least that often.  `send_timeout` bounds the
+        part of `timeout` that may pass before the connection takes the message.  With
+        the peer's `routing_id` it goes through a proxy (`use_proxies`) instead of a
+        connection to `endpoint`.
 
         :raises NotDelivered: the message has not reached a listener; it may be sent again.
         :raises PeerLost: the connection ended; the request may have been executed.
@@ -216,7 +219,8 @@ class Node:
             # 0 would mean for ever.
             ttl=0.0 if timeout is None else max(timeout, _SHORTEST_TTL),
         )
-        return self._ask(endpoint, routing_id, envelope, Patience(now, deadline, monitor))
+        patience = Patience(now, deadline, monitor)
+        return self._ask(endpoint, routing_id, envelope, patience, now + send_timeout)
 
     def send(
         self,
@@ -261,13 +265,20 @@ class Node:
             self._link(endpoint, body).send(encode(envelope), deadline)
 
     def _ask(
-        self, endpoint: str, routing_id: str, envelope: Envelope, patience: Patience
+        self,
+        endpoint: str,
+        routing_id: str,
+        envelope: Envelope,
+        patience: Patience,
+        send_deadline: float = FOREVER,
     ) -> Envelope:
         frames = encode(envelope)
         if not routing_id:
-            return self._link(endpoint, envelope.body).request(envelope.id, frames, patience)
+            link = self._link(endpoint, envelope.body)
+            return link.request(envelope.id, frames, patience, send_deadline)
         uplinks = self._proxies(endpoint, envelope.body)
-        return uplinks.request(endpoint, routing_id.encode(), envelope.id, frames, patience)
+        peer = routing_id.encode()
+        return uplinks.request(endpoint, peer, envelope.id, frames, patience, send_deadline)
 
     def connect(self, endpoints: Iterable[str]) -> None:
         """Begin to connect to all `endpoints` at once; later sends wait for the connections."""

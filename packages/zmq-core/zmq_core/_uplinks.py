@@ -31,7 +31,7 @@ from zmq_core._errors import (
 )
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
-from zmq_core._pending import Patience, PendingRequest
+from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._uplink import ProxyAddress, Uplink
 
 __all__ = ["Uplinks"]
@@ -185,8 +185,9 @@ class Uplinks:
         message_id: bytes,
         frames: Sequence[bytes],
         patience: Patience,
+        send_deadline: float = FOREVER,
     ) -> Envelope:
-        """Send a message to the peer of that routing id, and wait for its answer.
+        """Send a message to the peer of that routing id, by `send_deadline`; wait for its answer.
 
         A proxy that has no connection to the peer is passed over for the next.
         `endpoint` is how errors name the peer.
@@ -197,12 +198,13 @@ class Uplinks:
         """
         refusal: CoreError | None = None
         refusing: set[Uplink] = set()
+        deadline = min(send_deadline, patience.deadline)
         while True:
             asked = _Asked(PendingRequest(patience), endpoint)
             with self._lock:
                 self._asked[message_id] = asked
             try:
-                uplink = self._hand_over(endpoint, peer, frames, patience.deadline, refusing)
+                uplink = self._hand_over(endpoint, peer, frames, deadline, refusing)
                 if uplink is None:
                     raise refusal or self._nobody(endpoint)
                 self._sent(message_id, asked, uplink)

@@ -19,6 +19,8 @@ __all__ = ["Attempts", "Turns"]
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_BRIEFLY: Final = 1.0
+"""Seconds for which a server may not take a message, while others may be tried."""
 _TURNS_LIMIT: Final = 4096
 _GONE: Final = (NackCode.UNKNOWN_KEY, NackCode.UNROUTABLE)
 """Refusals that say that the route is stale."""
@@ -70,6 +72,9 @@ class Attempts:
         self._closing = closing
         self._nobody = ""
         self._failure = ""
+        self._several = False
+        self._in_round = 1
+        self._last_round = False
 
     @property
     def problem(self) -> str:
@@ -80,6 +85,17 @@ class Attempts:
     def left(self) -> float:
         """Seconds until the deadline, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
+
+    def patience(self) -> float:
+        """Seconds for which the record that was given out last may let the message wait.
+
+        All that is left if there is no other to try; else a share, and not long: one
+        that does not read must not use up the time in which another takes the message.
+        """
+        left = self.left()
+        if self._in_round == 1 and (self._last_round or not self._several):
+            return left
+        return min(left / self._in_round, _BRIEFLY)
 
     def nobody_listens(self) -> bool:
         """Whether the matchmaker says that nobody does; false if it cannot be asked."""
@@ -96,13 +112,15 @@ class Attempts:
         records = self._look(self._directory.lookup)
         pause = _FIRST_PAUSE
         for round_ in itertools.count(1):
-            for record in self._turns.order(self._address.lookup, records):
+            self._last_round = round_ == self._rounds
+            self._several = self._several or len(records) > 1
+            ordered = self._turns.order(self._address.lookup, records)
+            for position, record in enumerate(ordered):
+                self._in_round = len(ordered) - position
                 yield record
                 if self.left() <= 0:
                     return
-            if self._rounds is not None and round_ >= self._rounds:
-                return
-            if self.left() <= 0:
+            if self._last_round or self.left() <= 0:
                 return
             if self._closing.wait(min(pause * random.uniform(0.5, 1.0), self.left())):
                 raise self._cleaned_up()

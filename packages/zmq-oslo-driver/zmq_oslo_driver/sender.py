@@ -81,6 +81,7 @@ class Sender:
                     address.wire,
                     body,
                     timeout=attempts.left(),
+                    send_timeout=attempts.patience(),
                     monitor=monitor,
                     serializer=self._serializer,
                 )
@@ -119,7 +120,7 @@ class Sender:
         """
         for record in attempts:
             try:
-                self._hand_over(record, address, body, attempts.left(), kind, serializer)
+                self._hand_over(record, address, body, attempts.patience(), kind, serializer)
             except NotDelivered as error:
                 attempts.failed(record, error)
             else:
