@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import deque
+import time
 from typing import Final
 
-from oslo_messaging import MessagingException
-
-from zmq_core import Envelope, MessageType, RateLimitedLog
+from zmq_core import Envelope, MalformedMessage, MessageType, RateLimitedLog, TargetKey
 from zmq_matchmaker import Directory, Unavailable
 from zmq_oslo_driver.addresses import Address
+from zmq_oslo_driver.lines import Lines, Returned
 from zmq_oslo_driver.sender import Sender
 from zmq_oslo_driver.statistics import Statistics
 
@@ -25,88 +25,126 @@ class Courier:
 
     A receiver refuses a message for a key that nobody listens on there any more,
     and a cast's sender has long gone on by then.  So a thread of the courier's
-    own drops the stale route and tries the others.
+    own drops the stale route and tries the others.  It waits for none of them, nor
+    for the matchmaker: what finds nobody now is tried again a little later, until
+    `send_timeout` or, of a notification, `notify_timeout` seconds after it came back.
     """
 
     def __init__(
         self,
         sender: Sender,
         directory: Directory,
-        timeout: float,
+        send_timeout: float,
+        notify_timeout: float,
         statistics: Statistics,
         log: RateLimitedLog,
     ) -> None:
         self._sender = sender
         self._directory = directory
-        self._timeout = timeout
+        self._send_timeout = send_timeout
+        self._notify_timeout = notify_timeout
         self._statistics = statistics
         self._log = log
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, Envelope]] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._lines = Lines(_LIMIT)
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def post(self, endpoint: str, envelope: Envelope) -> None:
         """Take care of a message that `endpoint` returned.  Does not block."""
-        with self._lock:
-            if not self._closed and len(self._waiting) < _LIMIT:
-                self._waiting.append((endpoint, envelope))
+        notification = envelope.type is MessageType.NOTIFY
+        now = time.monotonic()
+        deadline = now + (self._notify_timeout if notification else self._send_timeout)
+        with self._changed:
+            if not self._closed and self._lines.add(Returned(endpoint, envelope, deadline), now):
+                self._changed.notify()
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="zmq-returned", daemon=True
-                    )
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="zmq-returned", daemon=True)
+                    thread.start()
+                    self._thread = thread
                 return
         self._lost(envelope, "the transport is closed" if self._closed else "too many came back")
 
     def close(self) -> None:
-        """Send what is left to whoever is known, then end the thread."""
-        with self._lock:
+        """Try what is left once more, with what is known now, and end the thread."""
+        with self._changed:
             self._closed = True
+            self._changed.notify()
             thread = self._thread
         if thread is not None:
             thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._thread = None
-                    return
-                endpoint, envelope = self._waiting.popleft()
-            try:
-                self._resend(endpoint, envelope)
-            except (MessagingException, Unavailable) as error:
-                self._lost(envelope, str(error))
+        while (message := self._next()) is not None:
+            problem = self._try(message)
+            with self._changed:
+                again = problem and not self._closed
+                if again and self._lines.postpone(message, time.monotonic()):
+                    continue
+                self._lines.done(message)
+            if problem:
+                self._lost(message.envelope, problem)
+            else:
+                self._statistics.casts_rerouted += 1
 
-    def _resend(self, endpoint: str, envelope: Envelope) -> None:
+    def _next(self) -> Returned | None:
+        """Wait for the next message that is due; None if there is none left."""
+        with self._changed:
+            while len(self._lines):
+                seconds = self._lines.due - time.monotonic()
+                if seconds <= 0 or self._closed:
+                    return self._lines.first()
+                self._changed.wait(seconds)
+            self._thread = None
+            return None
+
+    def _try(self, message: Returned) -> str:
+        """Why nobody takes the message now; nothing if somebody has."""
+        try:
+            return self._hand_on(message)
+        except Unavailable as error:
+            return f"the matchmaker cannot be asked: {error}"
+        except Exception as error:  # noqa: BLE001 - the messages behind it must not be lost with it
+            self._log.log(
+                logging.ERROR,
+                ("courier", type(error)),
+                "a message that %s returned cannot be sent on",
+                message.endpoint,
+                error=error,
+            )
+            message.deadline = 0.0  # it would fail again
+            return f"{type(error).__name__}: {error}"
+
+    def _hand_on(self, message: Returned) -> str:
+        envelope = message.envelope
         address = Address.of_message(envelope.type, envelope.key)
-        timeout = 0.0 if self._closed else self._timeout
-        for record in self._directory.lookup(address.lookup, timeout):
-            if record.endpoint == endpoint:
+        records = []
+        for record in self._directory.everybody(address.lookup, 0.0):
+            if envelope.type is MessageType.NOTIFY and record.pool != address.wire.server:
+                continue
+            if record.endpoint == message.endpoint:
                 self._directory.nack(address.lookup, record, gone=True)
-        if envelope.type is MessageType.NOTIFY:
-            pool = address.wire.server
-            records = self._directory.lookup(address.lookup, timeout)
-            members = [record for record in records if record.pool == pool]
-            self._sender.notify_pool(
-                address, pool, members, envelope.body, timeout, envelope.serializer
-            )
-        else:
-            self._sender.cast(
-                address,
-                envelope.body,
-                self._sender.attempts(address, timeout),
-                serializer=envelope.serializer,
-            )
-        self._statistics.casts_rerouted += 1
+            else:
+                records.append(record)
+        message.endpoint = ""  # should it listen again, it is as good as any other
+        return self._sender.hand_on(address, records, envelope)
 
     def _lost(self, envelope: Envelope, why: str) -> None:
-        self._statistics.casts_lost += 1
+        if envelope.type is MessageType.NOTIFY:
+            self._statistics.notifications_dropped += 1
+        else:
+            self._statistics.casts_lost += 1
         self._log.warning(
             ("lost", envelope.key),
             "a %s for %s came back from a stale route and is lost: %s",
             envelope.type.name,
-            Address.of_message(envelope.type, envelope.key),
+            _described(envelope),
             why,
         )
+
+
+def _described(envelope: Envelope) -> str:
+    try:
+        return str(TargetKey.decode(envelope.key))
+    except MalformedMessage:
+        return repr(envelope.key)

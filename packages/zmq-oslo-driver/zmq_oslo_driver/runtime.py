@@ -53,7 +53,12 @@ class Runtime:
             self._closing,
         )
         self.courier = Courier(
-            self.sender, self.directory, settings.send_timeout, self.statistics, self.log
+            self.sender,
+            self.directory,
+            settings.send_timeout,
+            settings.notify_timeout,
+            self.statistics,
+            self.log,
         )
 
     def bind(self) -> str:

@@ -110,9 +110,6 @@ class Sender:
         address: Address,
         body: bytes,
         attempts: Attempts,
-        *,
-        kind: MessageType = MessageType.CAST,
-        serializer: Serializer | None = None,
     ) -> None:
         """Hand a message to a live connection to one listener.
 
@@ -120,7 +117,7 @@ class Sender:
         """
         for record in attempts:
             try:
-                self._hand_over(record, address, body, attempts.patience(), kind, serializer)
+                self._hand_over(record, address, body, attempts.patience(), MessageType.CAST)
             except NotDelivered as error:
                 attempts.failed(record, error)
             else:
@@ -167,16 +164,15 @@ class Sender:
         for pool in sorted({record.pool for record in records}):
             members = [record for record in records if record.pool == pool]
             preferred = [record for record in members if record in usable]
-            self.notify_pool(address, pool, preferred or members, body, timeout)
+            self._notify_pool(address, pool, preferred or members, body, timeout)
 
-    def notify_pool(
+    def _notify_pool(
         self,
         address: Address,
         pool: str,
         members: Sequence[Record],
         body: bytes,
         timeout: float,
-        serializer: Serializer | None = None,
     ) -> None:
         """Send to one of `members`, the listeners of `pool`; drop it if none takes it."""
         wire = notification_address(address.wire.exchange, address.wire.topic, pool)
@@ -187,7 +183,7 @@ class Sender:
             stuck = record.endpoint in self._congested
             left = 0.0 if stuck else max(0.0, deadline - time.monotonic())
             try:
-                self._hand_over(record, wire, body, left, MessageType.NOTIFY, serializer)
+                self._hand_over(record, wire, body, left, MessageType.NOTIFY)
             except NotDelivered as error:
                 self._congested.add(record.endpoint)
                 self._directory.nack(address.lookup, record)
@@ -197,6 +193,23 @@ class Sender:
                 self._directory.ack(address.lookup, record)
                 return
         self._drop_notification(wire, problem)
+
+    def hand_on(self, address: Address, records: Sequence[Record], envelope: Envelope) -> str:
+        """Send a message that came back to the first of `records` that takes it at once.
+
+        Returns why none does, or nothing.  None is blamed: a connection may be on its way.
+        """
+        kind = envelope.type if envelope.type is MessageType.NOTIFY else MessageType.CAST
+        problem = f"nobody else listens on {address}"
+        for record in self._turns.order(address.lookup, records, address.wire.server):
+            try:
+                self._hand_over(record, address, envelope.body, 0.0, kind, envelope.serializer)
+            except NotDelivered as error:
+                problem = str(error)
+            else:
+                self._directory.ack(address.lookup, record)
+                return ""
+        return problem
 
     def _hand_over(
         self,
