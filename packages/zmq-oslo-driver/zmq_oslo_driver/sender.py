@@ -18,11 +18,12 @@ from zmq_core import (
     NodeClosed,
     NotDelivered,
     PeerLost,
+    QueueFull,
     RateLimitedLog,
     RequestTimeout,
     Serializer,
 )
-from zmq_matchmaker import Closed, Directory, Record, Unavailable
+from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address, notification_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
 from zmq_oslo_driver.routing import Attempts, Turns
@@ -58,7 +59,8 @@ class Sender:
         self._log = log
         self._closing = closing
         self._turns = Turns()
-        self._congested: set[str] = set()
+        self._congested: dict[Key, set[str]] = {}
+        """Endpoints that let a notification wait to no avail."""
 
     def attempts(self, address: Address, timeout: float, retry: int | None = None) -> Attempts:
         """The servers to try for a message to `address` within `timeout`."""
@@ -149,7 +151,7 @@ class Sender:
                 )
 
     def notify(self, address: Address, body: bytes, timeout: float) -> None:
-        """Send a copy to one listener of each pool, waiting `timeout` at the most.
+        """Send a copy to one listener of each pool, waiting `timeout` for each at the most.
 
         What nobody takes is counted, logged and dropped.
         """
@@ -161,6 +163,8 @@ class Sender:
             return
         if not records:
             self._drop_notification(address, "nobody listens")
+        if self._congested.get(address.lookup):
+            self._congested[address.lookup] &= {record.endpoint for record in records}
         for pool in sorted({record.pool for record in records}):
             members = [record for record in records if record.pool == pool]
             preferred = [record for record in members if record in usable]
@@ -178,18 +182,29 @@ class Sender:
         wire = notification_address(address.wire.exchange, address.wire.topic, pool)
         deadline = time.monotonic() + timeout
         problem = "nobody listens in this pool"
+        # One that did not read in time is not waited for again until it reads.
+        congested = self._congested.setdefault(address.lookup, set())
+        stuck = congested.copy()  # other threads change it
+        able = sum(record.endpoint not in stuck for record in members)
+        if len(members) > 1:
+            self._node.connect(record.endpoint for record in members)
         for record in self._turns.order(address.lookup, members, pool):
-            # One that did not read in time is not waited for again until it reads.
-            stuck = record.endpoint in self._congested
-            left = 0.0 if stuck else max(0.0, deadline - time.monotonic())
+            patience = 0.0
+            if record.endpoint not in stuck:
+                patience = max(0.0, deadline - time.monotonic()) / able
+                able -= 1
             try:
-                self._hand_over(record, wire, body, left, MessageType.NOTIFY)
+                self._hand_over(record, wire, body, patience, MessageType.NOTIFY)
             except NotDelivered as error:
-                self._congested.add(record.endpoint)
-                self._directory.nack(address.lookup, record)
                 problem = str(error)
+                if patience > 0:  # else this says nothing of the listener
+                    self._directory.nack(address.lookup, record)
+                if not isinstance(error, QueueFull):
+                    congested.discard(record.endpoint)  # what was full was its connection
+                elif patience > 0:
+                    congested.add(record.endpoint)
             else:
-                self._congested.discard(record.endpoint)
+                congested.discard(record.endpoint)
                 self._directory.ack(address.lookup, record)
                 return
         self._drop_notification(wire, problem)
