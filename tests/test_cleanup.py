@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +17,7 @@ import pytest
 from harness.leaks import wait_until
 from oslo_messaging import Target
 
+from zmq_oslo_driver import runtime as runtimes
 from zmq_oslo_driver.errors import CleanedUp
 
 MakeTransport = Callable[..., Any]
@@ -34,3 +39,53 @@ def test_cleanup_releases_those_who_wait_for_somebody_to_listen(
             with pytest.raises(CleanedUp, match="cleaned up"):
                 caught.result(timeout=30)
     assert time.monotonic() - started < 3
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """What `work` returns in a forked child; false if it raises or takes too long."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_can_clean_up_what_another_thread_of_its_parent_was_at(
+    file_url: str, make_transport: MakeTransport
+) -> None:
+    transport = make_transport(file_url)
+    transport._driver._use()
+
+    def clean_up() -> bool:
+        transport.cleanup()
+        return True
+
+    with transport._driver._lock:  # as a thread would that uses it for the first time
+        assert in_child(clean_up)
+
+
+def test_threads_that_use_a_transport_first_in_a_child_share_one_runtime(
+    file_url: str, make_transport: MakeTransport
+) -> None:
+    transport = make_transport(file_url)
+    transport._driver._use()
+
+    def use_at_once() -> bool:
+        sys.setswitchinterval(1e-6)
+        together = threading.Barrier(8)
+
+        def use(_: int) -> runtimes.Runtime:
+            together.wait()
+            found: runtimes.Runtime = transport._driver._use()
+            return found
+
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(use, range(8)))
+        transport.cleanup()
+        return len(set(found)) == 1 and found[0].users == 0 and not runtimes._runtimes
+
+    for _ in range(10):
+        assert in_child(use_at_once)

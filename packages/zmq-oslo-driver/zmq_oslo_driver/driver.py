@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,11 +45,15 @@ class ZmqDriver(BaseDriver):
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = Settings.load(conf, url)
         runtimes.check(self._settings)
+        self._cleaned_up = False
+        self._begin()
+        _drivers.add(self)
+
+    def _begin(self) -> None:
+        """Begin with nothing opened, also in a forked child: what there was is the parent's."""
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
-        self._pid = os.getpid()
         self._listeners: set[ZmqListener] = set()
-        self._cleaned_up = False
 
     def require_features(self, requeue: bool = True) -> None:
         """Everything that can be required is there."""
@@ -158,21 +163,17 @@ class ZmqDriver(BaseDriver):
         with self._lock:
             self._cleaned_up = True
             runtime, self._runtime = self._runtime, None
-            mine = self._pid == os.getpid()
         if runtime is None:
             return
-        if mine:
-            for listener in list(self._listeners):
-                listener.cleanup()
+        for listener in list(self._listeners):
+            listener.cleanup()
         runtimes.release(runtime)
 
     def _use(self) -> Runtime:
         """This process's runtime, made now if need be."""
         runtime = self._runtime
-        if runtime is not None and runtime.pid == os.getpid():
+        if runtime is not None:
             return runtime
-        if self._pid != os.getpid():
-            self._begin_in_child()
         with self._lock:
             if self._cleaned_up:
                 raise CleanedUp("this transport was cleaned up; make a new one")
@@ -180,12 +181,17 @@ class ZmqDriver(BaseDriver):
                 self._runtime = runtimes.acquire(self._settings)
             return self._runtime
 
-    def _begin_in_child(self) -> None:
-        """Forget what the parent had: after a fork another thread may hold the lock for ever."""
-        self._lock = threading.Lock()
-        self._listeners = set()
-        self._runtime = None
-        self._pid = os.getpid()
+
+_drivers: weakref.WeakSet[ZmqDriver] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    """Before a thread of the child can use them, and whatever lock the parent's threads held."""
+    for driver in list(_drivers):
+        driver._begin()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _body(address: Address, dump: Any, settings: Settings) -> bytes:

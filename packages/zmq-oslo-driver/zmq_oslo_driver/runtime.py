@@ -32,7 +32,6 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.pid = os.getpid()
         self.users = 0
         self.statistics = Statistics()
         self.log = RateLimitedLog(LOG)
@@ -108,8 +107,6 @@ def acquire(settings: Settings) -> Runtime:
 
 def release(runtime: Runtime) -> None:
     """Give back what `acquire` gave; the last one closes it."""
-    if runtime.pid != os.getpid():
-        return  # the parent's: its sockets and threads are not ours to end
     with _lock:
         runtime.users -= 1
         last = runtime.users == 0 and _runtimes.pop(runtime.settings, None) is runtime
@@ -120,7 +117,7 @@ def release(runtime: Runtime) -> None:
 def _close_all() -> None:
     """A program that ends without `cleanup()` must not lose what it has sent."""
     with _lock:
-        left = [runtime for runtime in _runtimes.values() if runtime.pid == os.getpid()]
+        left = list(_runtimes.values())
         _runtimes.clear()
     for runtime in left:
         runtime.close()
