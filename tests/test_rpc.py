@@ -274,14 +274,17 @@ def test_a_cast_without_retries_fails_at_once(url: str, make_transport: MakeTran
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.parametrize(
+    "options", [oslo_messaging.TransportOptions(at_least_once=True), {"at_least_once": True}]
+)
 def test_at_least_once_says_at_once_that_nobody_listens(
-    url: str, make_transport: MakeTransport
+    url: str, options: Any, make_transport: MakeTransport
 ) -> None:
     caller = oslo_messaging.get_rpc_client(
         make_transport(url),
         Target(topic="work"),
         timeout=20,
-        transport_options=oslo_messaging.TransportOptions(at_least_once=True),
+        transport_options=options,
     )
     started = time.monotonic()
     with pytest.raises(oslo_messaging.MessageUndeliverable):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from oslo_config import cfg
@@ -84,7 +84,7 @@ class ZmqDriver(BaseDriver):
         if target.fanout:
             runtime.sender.fanout(address, body, attempts)
             return None
-        if getattr(transport_options, "at_least_once", False):
+        if _at_least_once(transport_options):
             _require_listener(address, attempts, message)
         if not wait_for_reply:
             runtime.sender.cast(address, body, attempts)
@@ -200,6 +200,13 @@ def _body(address: Address, dump: Any, settings: Settings) -> bytes:
     except SerializationError as error:
         raise SerializationError(f"the message to {address} is {error}") from error
     return body
+
+
+def _at_least_once(options: Any) -> bool:
+    """Whether it is asked for, in `TransportOptions` or, as services also write it, in a dict."""
+    if isinstance(options, Mapping):
+        return bool(options.get("at_least_once"))
+    return bool(getattr(options, "at_least_once", False))
 
 
 def _require_listener(address: Address, attempts: Attempts, message: dict[str, Any]) -> None:
