@@ -54,3 +54,13 @@ def test_a_receiver_that_raises_gets_the_next_batch() -> None:
     batcher.put(2)
     assert [batches.get(timeout=5), batches.get(timeout=5)] == [[1], [2]]
     batcher.close()
+
+
+def test_a_closed_one_takes_nothing_more() -> None:
+    batches: queue.Queue[Sequence[int]] = queue.Queue()
+    batcher = Batcher(batches.put, 3, None)
+    assert batcher.put(1)
+    batcher.close()
+    assert not batcher.put(2)
+    assert batches.get_nowait() == [1]
+    assert batches.empty()

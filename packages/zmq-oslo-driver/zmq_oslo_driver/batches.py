@@ -35,11 +35,14 @@ class Batcher(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="zmq-batches", daemon=True)
         self._thread.start()
 
-    def put(self, item: T) -> None:
-        """Add an item; never blocks."""
+    def put(self, item: T) -> bool:
+        """Add an item; false if this is closed.  Never blocks."""
         with self._changed:
+            if self._closing:
+                return False
             self._items.append(item)
             self._changed.notify()
+            return True
 
     def close(self) -> None:
         """Deliver what there is, and end the thread."""

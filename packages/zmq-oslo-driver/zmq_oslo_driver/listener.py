@@ -103,13 +103,12 @@ class ZmqListener(Listener):
 
     def _deliver(self, message: ZmqIncomingMessage) -> bool:
         """Pass the message on; false if the server has stopped."""
-        callback = self.on_incoming_callback
-        if self._batcher is not None:
-            self._batcher.put(message)
-        elif callback is not None:
-            callback([message])
-        else:
+        batcher, callback = self._batcher, self.on_incoming_callback
+        if batcher is not None:
+            return batcher.put(message)
+        if callback is None:
             return False
+        callback([message])
         return True
 
     def _deliver_again(self, message: ZmqIncomingMessage) -> None:
