@@ -60,6 +60,15 @@ def test_a_number_beyond_64_bits_is_not_serialisable_as_msgpack() -> None:
         dump(2**70, Serializer.MSGPACK)
 
 
+def test_the_formats_differ_in_keys_that_are_numbers_and_in_bytes() -> None:
+    assert load(dump({1: 2}, Serializer.JSON), Serializer.JSON) == {"1": 2}
+    assert load(dump({1: 2}, Serializer.MSGPACK), Serializer.MSGPACK) == {1: 2}
+    assert load(dump(b"text", Serializer.JSON), Serializer.JSON) == "text"
+    assert load(dump(b"\xff", Serializer.MSGPACK), Serializer.MSGPACK) == b"\xff"
+    with pytest.raises(SerializationError, match="not serialisable as json"):
+        dump(b"\xff", Serializer.JSON)
+
+
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(serializer: Serializer, body: bytes) -> None:

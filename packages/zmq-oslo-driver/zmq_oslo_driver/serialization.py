@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies: what a request and a reply hold, written as JSON or msgpack.
 
-Both formats carry the same values, so that a service sees no difference when
-`rpc_zmq_serialization` changes: what JSON does not know (dates, UUIDs, objects)
-becomes what `oslo_serialization.jsonutils.to_primitive` makes of it.
+Both formats carry what JSON knows; anything else (dates, UUIDs, objects) becomes
+what `oslo_serialization.jsonutils.to_primitive` makes of it.  They differ in three
+things.  Keys of a dict that are numbers become text with JSON.  Bytes must be UTF-8
+for it and become text too.  Integers beyond 64 bits cannot be written as msgpack.
 """
 
 from __future__ import annotations
