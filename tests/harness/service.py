@@ -63,6 +63,7 @@ class Endpoint:
         self.name = name
         self.casts: list[str] = []
         self.events: list[list[Any]] = []
+        self.at_work = 0
         self._lock = threading.Lock()
 
     def echo(self, ctxt: dict[str, Any], value: Any) -> Any:
@@ -75,8 +76,14 @@ class Endpoint:
         return [self.name, os.getpid()]
 
     def slow(self, ctxt: dict[str, Any], seconds: float) -> str:
+        with self._lock:
+            self.at_work += 1
         time.sleep(seconds)
         return self.name
+
+    def begun(self, ctxt: dict[str, Any]) -> int:
+        """How many slow calls have begun."""
+        return self.at_work
 
     def fail(self, ctxt: dict[str, Any], kind: str, text: str) -> None:
         kinds: dict[str, type[Exception]] = {"ValueError": ValueError, "KeyError": KeyError}

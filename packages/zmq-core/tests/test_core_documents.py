@@ -57,6 +57,8 @@ EXAMPLES = {
     "nack-version": Envelope(type=MessageType.NACK, id=ID, code=UnsupportedVersion(2, ID).code),
     "heartbeat": Envelope(type=MessageType.HEARTBEAT, id=ID),
     "heartbeat-node": Envelope(type=MessageType.HEARTBEAT, id=bytes(16)),
+    "probe": Envelope(type=MessageType.PROBE, id=ID),
+    "nack-probe": Envelope(type=MessageType.PROBE, id=ID).refused(NackCode.UNKNOWN_ID),
 }
 SHOWN = dict(re.findall(r"```frames (\S+)\n(.*?)```", PROTOCOL, re.DOTALL))
 

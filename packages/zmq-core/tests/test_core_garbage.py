@@ -141,7 +141,7 @@ def test_other_version_is_refused_by_name(stranger: zmq.Socket[bytes]) -> None:
         assert nack.id == CALL.id
 
 
-@pytest.mark.parametrize(("offset", "value"), [(3, 0), (3, 9), (3, 255), (5, 3)])
+@pytest.mark.parametrize(("offset", "value"), [(3, 0), (3, 10), (3, 255), (5, 3)])
 def test_unknown_type_or_serializer_is_refused_with_its_id(
     stranger: zmq.Socket[bytes], offset: int, value: int
 ) -> None:

@@ -51,6 +51,7 @@ class MessageType(enum.IntEnum):
     ACK = 6
     NACK = 7
     HEARTBEAT = 8
+    PROBE = 9
 
 
 class Serializer(enum.IntEnum):

@@ -47,7 +47,9 @@ class NackCode(enum.IntEnum):
     UNROUTABLE = 4
     """A proxy has no connection to the receiver."""
     QUEUE_FULL = 5
-    """A proxy's queue for the receiver is full."""
+    """On a road through a proxy: the queue of the receiver, or of the proxy for it, is full."""
+    UNKNOWN_ID = 6
+    """To a PROBE: the request is not here, or it was answered."""
 
 
 class CoreError(Exception):
@@ -133,7 +135,9 @@ class Refused(NotDelivered):
     """The peer answered with NACK; `code` says why."""
 
     def __init__(self, endpoint: str, code: NackCode) -> None:
-        super().__init__(endpoint, f"refused ({code.name.lower().replace('_', ' ')})")
+        name = code.name.lower().replace("_", " ")
+        why = ": no proxy has a connection to it" if code is NackCode.UNROUTABLE else ""
+        super().__init__(endpoint, f"refused ({name}){why}")
         self.code = code
 
 
@@ -146,7 +150,7 @@ class PeerLost(CoreError):
 
 
 class ProxyLost(PeerLost):
-    """The same for the connection to a proxy: the peer itself may well live."""
+    """The request or its reply was lost with a proxy: the peer itself may well live."""
 
 
 class RequestTimeout(CoreError, TimeoutError):

@@ -296,10 +296,7 @@ class Node:
         Waits up to `timeout` seconds for connections; returns how many proxies can be
         used now.
         """
-        uplinks = self._through_proxies()
-        uplinks.use(proxies)
-        uplinks.await_all(timeout)
-        return uplinks.ready
+        return self._through_proxies().use(proxies, timeout)
 
     def _proxies(self, endpoint: str, body: bytes) -> Uplinks:
         check_size(body, self.options)

@@ -2,20 +2,19 @@
 """All proxies of a node: which of them takes a message, and what comes back.
 
 A message goes out by any proxy that is ready, in turn.  Its answer comes back by
-the same one; by another, if that one has gone meanwhile.
+the same one; by another, if that one has gone meanwhile.  So the end of an uplink
+fails no request as long as others are left: whether it is lost, probes find out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
 import logging
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType, decode, encode
@@ -23,15 +22,14 @@ from zmq_core._errors import (
     CoreError,
     MalformedMessage,
     NackCode,
-    NoProxy,
-    NotDelivered,
     ProxyLost,
-    QueueFull,
     Refused,
 )
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience, PendingRequest
+from zmq_core._ring import Ring
+from zmq_core._routed import Asked, HeldRequests, judge
 from zmq_core._uplink import ProxyAddress, Uplink
 
 __all__ = ["Uplinks"]
@@ -46,17 +44,6 @@ _RETRY_ANSWER: Final = 0.02
 _LOOK_AGAIN: Final = 1.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
-
-
-class _Asked:
-    """A request that is out."""
-
-    __slots__ = ("endpoint", "pending", "uplink")
-
-    def __init__(self, pending: PendingRequest, endpoint: str) -> None:
-        self.pending = pending
-        self.endpoint = endpoint
-        self.uplink: Uplink | None = None
 
 
 class _Answering:
@@ -80,101 +67,18 @@ class Uplinks:
         self._name = name
         self._options = options
         self._lock = threading.Lock()
-        self._uplinks: dict[ProxyAddress, Uplink] = {}
-        self._pauses: dict[ProxyAddress, tuple[float, float]] = {}
-        """Of proxies whose uplink ended: until when they are left alone, and that pause."""
-        self._leaving: list[Uplink] = []
-        """To proxies that are no longer registered: only what they still bring is taken."""
-        self._ready: tuple[Uplink, ...] = ()
-        self._turn = itertools.count()
-        self._asked: dict[bytes, _Asked] = {}
+        self._ring = Ring(context, name, options.connect_timeout, self._take, self._lose_all)
+        self._asked: dict[bytes, Asked] = {}
+        self._held = HeldRequests()
+        self._probing = False
         self._casts: OrderedDict[bytes, str] = OrderedDict()
-        self._gates: list[threading.Lock] = []
         self._closed = False
         self._pid = os.getpid()
 
-    # -- which proxies ---------------------------------------------------------------
-
-    def use(self, proxies: Iterable[ProxyAddress]) -> None:
-        """Have connections to these proxies, and use no others any more.
-
-        To be called again from time to time: connections that have ended are made
-        anew, after pauses that double.  Blocks while it resolves host names.
-        """
-        wanted = set(proxies)
-        now = time.monotonic()
-        with self._lock:
-            if self._closed:
-                return
-            for proxy in set(self._uplinks) - wanted:
-                self._leaving.append(self._uplinks.pop(proxy))
-            self._pauses = {p: pause for p, pause in self._pauses.items() if p in wanted}
-            new = []
-            for proxy in sorted(wanted - set(self._uplinks)):
-                if self._pauses.get(proxy, (0.0, 0.0))[0] <= now:
-                    uplink = Uplink(proxy, self._context, self._name, self._take, self._changed)
-                    self._uplinks[proxy] = uplink
-                    new.append(uplink)
-            self._settle()
-        self._wake()
-        for uplink in new:
-            try:
-                uplink.open()
-            except NotDelivered as error:
-                LOG.warning("cannot connect to the proxy %s: %s", uplink.proxy.name, error)
-
-    @property
-    def ready(self) -> int:
-        """How many proxies can be used now."""
-        return len(self._ready)
-
-    def await_all(self, timeout: float) -> bool:
-        """Wait until every proxy in use is ready or has failed; whether any is ready."""
-        deadline = time.monotonic() + timeout
-        while True:
-            with self._in_line() as gate:
-                waiting = [u for u in tuple(self._uplinks.values()) if not (u.ready or u.closed)]
-                left = deadline - time.monotonic()
-                if not waiting or left <= 0:
-                    return bool(self._ready)
-                gate.acquire(timeout=left)
-
-    def _settle(self) -> None:
-        """Work out who is ready.  Under the lock."""
-        self._ready = tuple(uplink for uplink in self._uplinks.values() if uplink.ready)
-        if not self._ready:
-            # The matchmaker may have forgotten them all at once.
-            self._ready = tuple(uplink for uplink in self._leaving if uplink.ready)
-
-    def _changed(self, uplink: Uplink) -> None:
-        lost = []
-        with self._lock:
-            if uplink.closed:
-                lost = self._forget(uplink)
-            elif uplink.ready:
-                self._pauses.pop(uplink.proxy, None)
-            self._settle()
-        self._wake()
-        for asked in lost:
-            asked.pending.complete(ProxyLost(asked.endpoint, _loss(uplink)))
-
-    def _forget(self, uplink: Uplink) -> list[_Asked]:
-        """Take `uplink` out; the requests that went by it.  Under the lock."""
-        if uplink in self._leaving:
-            self._leaving.remove(uplink)
-        if self._uplinks.get(uplink.proxy) is uplink:
-            del self._uplinks[uplink.proxy]
-            _, pause = self._pauses.get(uplink.proxy, (0.0, _FIRST_PAUSE / 2))
-            pause = min(pause * 2, _LONGEST_PAUSE)
-            self._pauses[uplink.proxy] = (time.monotonic() + pause, pause)
-            self._context.log.warning(
-                ("uplink", uplink.proxy.name),
-                "no connection to the proxy %s any more: %s",
-                uplink.proxy.name,
-                uplink.reason,
-            )
-        lost = [message_id for message_id, a in self._asked.items() if a.uplink is uplink]
-        return [self._asked.pop(message_id) for message_id in lost]
+    def use(self, proxies: Iterable[ProxyAddress], timeout: float) -> int:
+        """See `Ring.use` and `Ring.await_all`; how many proxies are ready."""
+        self._ring.use(proxies)
+        return self._ring.await_all(timeout)
 
     # -- sending ---------------------------------------------------------------------
 
@@ -193,20 +97,22 @@ class Uplinks:
         `endpoint` is how errors name the peer.
 
         :raises NotDelivered: the message has not reached the peer; NoProxy: it is not to blame.
-        :raises ProxyLost: the proxy that it went by has gone.
+        :raises PeerLost: the peer has gone; ProxyLost: it was lost with a proxy.
         :raises RequestTimeout: out of patience.
         """
         refusal: CoreError | None = None
         refusing: set[Uplink] = set()
+        message = [peer, self._name, *frames]
         deadline = min(send_deadline, patience.deadline)
         while True:
-            asked = _Asked(PendingRequest(patience), endpoint)
+            asked = Asked(PendingRequest(patience), peer, endpoint)
             with self._lock:
                 self._asked[message_id] = asked
             try:
-                uplink = self._hand_over(endpoint, peer, frames, deadline, refusing)
+                uplink = self._ring.hand_over(message, deadline, endpoint, refusing)
                 if uplink is None:
-                    raise refusal or self._nobody(endpoint)
+                    assert refusal is not None
+                    raise refusal
                 self._sent(message_id, asked, uplink)
                 asked.pending.wait()
             finally:
@@ -238,93 +144,18 @@ class Uplinks:
             self._casts[message_id] = endpoint
             if len(self._casts) > _REMEMBERED:
                 self._casts.popitem(last=False)
-        if self._hand_over(endpoint, peer, frames, deadline, frozenset()) is None:
-            raise self._nobody(endpoint)
+        self._ring.hand_over([peer, self._name, *frames], deadline, endpoint)
 
-    def _sent(self, message_id: bytes, asked: _Asked, uplink: Uplink) -> None:
+    def _sent(self, message_id: bytes, asked: Asked, uplink: Uplink) -> None:
         asked.pending.sign_of_life()
         with self._lock:
-            asked.uplink = uplink
-            lost = uplink.closed and self._asked.pop(message_id, None) is asked
+            asked.uplink, asked.sent_at = uplink, time.monotonic()
+            probing, self._probing = self._probing, True
+            lost = not self._ring.ready and self._asked.pop(message_id, None) is asked
+        if not probing:
+            self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
         if lost:
             asked.pending.complete(ProxyLost(asked.endpoint, _loss(uplink)))
-
-    def _hand_over(
-        self,
-        endpoint: str,
-        peer: bytes,
-        frames: Sequence[bytes],
-        deadline: float,
-        refusing: set[Uplink] | frozenset[Uplink],
-    ) -> Uplink | None:
-        """Give the message to a proxy that takes it; None if there is none but `refusing`."""
-        message = [peer, self._name, *frames]
-        patience = min(deadline, time.monotonic() + self._options.connect_timeout)
-        uplink = self._offer(message, refusing)
-        while uplink is None:
-            with self._in_line() as gate:
-                # Again, since it may have changed before we stood in line.
-                uplink = self._offer(message, refusing)
-                candidates = set(self._ready) - refusing
-                if uplink is not None or not (candidates or self._connecting(refusing)):
-                    break
-                # A queue that is full is worth waiting for as long as there is time.
-                left = (deadline if candidates else patience) - time.monotonic()
-                if left <= 0:
-                    if candidates:
-                        raise NoProxy(endpoint, "the queues of all proxies were full")
-                    break
-                gate.acquire(timeout=min(left, _LOOK_AGAIN))
-        if self._gates:
-            self._wake()  # our sending may have taken the signal that there is room
-        return uplink
-
-    def _offer(
-        self, message: Sequence[bytes], refusing: set[Uplink] | frozenset[Uplink]
-    ) -> Uplink | None:
-        for uplink in self._in_turn():
-            if uplink not in refusing and uplink.send(message):
-                return uplink
-        return None
-
-    def _connecting(self, refusing: set[Uplink] | frozenset[Uplink]) -> bool:
-        """Whether it is worth waiting for a connection."""
-        return not refusing and bool(self._uplinks)
-
-    def _in_turn(self) -> Sequence[Uplink]:
-        ready = self._ready
-        if len(ready) < 2:
-            return ready
-        first = next(self._turn) % len(ready)
-        return ready[first:] + ready[:first]
-
-    @contextlib.contextmanager
-    def _in_line(self) -> Iterator[threading.Lock]:
-        """A lock that is released when it is worth trying again."""
-        gate = threading.Lock()
-        gate.acquire()
-        with self._lock:
-            self._gates.append(gate)
-        try:
-            yield gate
-        finally:
-            with self._lock:
-                if gate in self._gates:
-                    self._gates.remove(gate)
-
-    def _wake(self) -> None:
-        with self._lock:
-            gates, self._gates = self._gates, []
-        for gate in gates:
-            gate.release()
-
-    def _nobody(self, endpoint: str) -> NoProxy:
-        return NoProxy(
-            endpoint,
-            "none of the proxies that are registered can be reached"
-            if self._uplinks or self._pauses
-            else "no proxy is registered",
-        )
 
     # -- what comes in, on the reactor's thread --------------------------------------
 
@@ -339,32 +170,56 @@ class Uplinks:
             return
         if envelope.type in _ANSWERS:
             self._take_answer(envelope)
+        elif envelope.type is MessageType.PROBE:
+            with self._lock:
+                answer = self._held.reply_to_probe(peer, envelope)
+            answering.answer(peer, answer)
         elif reception.full:
             answering.answer(peer, envelope.refused(NackCode.QUEUE_FULL))
         else:
+            with self._lock:
+                self._held.add(peer, envelope, time.monotonic())
             reception.accept(peer, envelope, answering)
 
     def _take_answer(self, answer: Envelope) -> None:
         statistics = self._context.statistics
         with self._lock:
-            if answer.type is MessageType.HEARTBEAT:
-                alive = self._asked.get(answer.id)
-                if alive is not None:
-                    alive.pending.sign_of_life()
-                return
-            asked = self._asked.pop(answer.id, None)
-            endpoint = self._casts.pop(answer.id, "")
-        if answer.type is MessageType.NACK:
+            asked = self._asked.get(answer.id)
+            outcome = None if asked is None else judge(asked, answer)
+            if outcome is not None:
+                del self._asked[answer.id]
+            endpoint = self._casts.get(answer.id, "")
+        if answer.type is MessageType.NACK and answer.subject != MessageType.PROBE:
             statistics.nacks_received += 1
             message = answer.returned()
-            if asked is not None:
-                asked.pending.complete(_refusal(asked.endpoint, answer.nack_code))
-            elif message is not None:
+            if asked is None and message is not None:
                 self._context.returned(endpoint, message)
-        elif asked is not None:
-            asked.pending.complete(answer)
-        else:
+        if asked is not None and outcome is not None:
+            asked.pending.complete(outcome)
+        elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):
             statistics.late_replies += 1
+
+    def _lose_all(self, last: Uplink) -> None:
+        """Fail the requests that are out: no proxy is left to ask after them."""
+        with self._lock:
+            sent = {id_: asked for id_, asked in self._asked.items() if asked.uplink is not None}
+            for message_id in sent:
+                del self._asked[message_id]
+        for asked in sent.values():
+            asked.pending.complete(ProxyLost(asked.endpoint, _loss(last)))
+
+    def _probe(self) -> None:
+        """Ask after the requests that are out for long."""
+        now = time.monotonic()
+        with self._lock:
+            self._probing = bool(self._asked) and not self._closed
+            long_ago = now - self._options.heartbeat_interval
+            due = [(id_, a.peer) for id_, a in self._asked.items() if a.sent_at <= long_ago]
+        for message_id, peer in due:
+            probe = encode(Envelope(type=MessageType.PROBE, id=message_id))
+            self._ring.offer([peer, self._name, *probe])
+        if self._probing:
+            self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
 
     # -- answering, on any thread ----------------------------------------------------
 
@@ -378,13 +233,15 @@ class Uplinks:
         check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
+        with self._lock:
+            self._held.answered(peer, envelope)
         frames = [peer, self._name, *encode(envelope)]
         return self._try_answer(uplink, frames, envelope.type, time.monotonic() + patience)
 
     def _try_answer(
         self, uplink: Uplink, frames: Sequence[bytes], kind: MessageType, deadline: float
     ) -> bool:
-        if any(road.send(frames) for road in (self._in_turn() if uplink.closed else (uplink,))):
+        if uplink.send(frames) or (uplink.closed and self._ring.offer(frames)):
             return True
         if time.monotonic() + _RETRY_ANSWER < deadline and not self._closed:
             self._context.reactor.call_later(
@@ -409,21 +266,10 @@ class Uplinks:
         """End all uplinks and fail what is unanswered.  Idempotent."""
         with self._lock:
             self._closed = True
-            uplinks = [*self._uplinks.values(), *self._leaving]
             asked, self._asked = list(self._asked.values()), {}
-            self._uplinks, self._leaving = {}, []
-            self._settle()
-        self._wake()
         for request in asked:
             request.pending.complete(ProxyLost(request.endpoint, reason))
-        for uplink in uplinks:
-            uplink.close(reason)
-
-
-def _refusal(endpoint: str, code: NackCode) -> NotDelivered:
-    if code is NackCode.QUEUE_FULL:
-        return QueueFull(endpoint, "its queue, or that of a proxy for it, is full")
-    return Refused(endpoint, code)
+        self._ring.close(reason)
 
 
 def _loss(uplink: Uplink) -> str:

@@ -75,6 +75,8 @@ class ZmqListener(Listener):
             # this process would read nothing any more.
             backlog=self._runtime.settings.backlog + max(0, self.batch_size - 1),
         )
+        if self._runtime.proxies is not None:
+            self._runtime.proxies.start()  # who finds us must also reach us
         self._runtime.directory.announce(self._entries)
 
     def stop(self) -> None:

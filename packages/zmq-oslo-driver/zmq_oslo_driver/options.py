@@ -145,6 +145,13 @@ OPTIONS: Final[list[cfg.Opt]] = [
         help="The same for a notification, which is then counted, logged and dropped: "
         "notifications do not stop a service.",
     ),
+    cfg.BoolOpt(
+        "use_router_proxy",
+        default=False,
+        help="Send and receive through the zmq-proxy processes that are registered, so that a "
+        "process is connected to these only. Must be the same in all services that talk to "
+        "each other.",
+    ),
     cfg.IntOpt(
         "zmq_max_message_size",
         default=256 * 2**20,

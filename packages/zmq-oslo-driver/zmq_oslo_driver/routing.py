@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from zmq_core import NackCode, NotDelivered, Refused
+from zmq_core import NackCode, NoProxy, NotDelivered, Refused
 from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.errors import CleanedUp
@@ -22,8 +22,6 @@ _LONGEST_PAUSE: Final = 1.0
 _BRIEFLY: Final = 1.0
 """Seconds for which a server may not take a message, while others may be tried."""
 _TURNS_LIMIT: Final = 4096
-_GONE: Final = (NackCode.UNKNOWN_KEY, NackCode.UNROUTABLE)
-"""Refusals that say that the route is stale."""
 
 
 class Turns:
@@ -136,7 +134,11 @@ class Attempts:
     def failed(self, record: Record, error: NotDelivered) -> None:
         """`record` was not reached: others are tried first from now on."""
         self._failure = str(error)
-        gone = isinstance(error, Refused) and error.code in _GONE
+        if isinstance(error, Refused) and error.code is NackCode.UNROUTABLE:
+            self._failure += "; if it lives, does it have use_router_proxy = true, too?"
+        if isinstance(error, NoProxy):
+            return  # which says nothing of the server
+        gone = isinstance(error, Refused) and error.code is NackCode.UNKNOWN_KEY
         self._directory.nack(self._address.lookup, record, gone=gone)
 
     def _look(self, ask: Callable[[Key, float | None], Sequence[Record]]) -> Sequence[Record]:

@@ -17,6 +17,7 @@ import threading
 from zmq_core import Node, RateLimitedLog
 from zmq_matchmaker import Matchmaker, MatchmakerError, load
 from zmq_oslo_driver.errors import InvalidConfiguration
+from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.returned import Courier
 from zmq_oslo_driver.sender import Sender
 from zmq_oslo_driver.settings import Settings, naming_the_option
@@ -43,6 +44,11 @@ class Runtime:
             returned=lambda endpoint, envelope: self.courier.post(endpoint, envelope),
         )
         self.directory = settings.directory.directory(matchmaker)
+        self.proxies = (
+            Proxies(self.node, self.directory, settings.node.connect_timeout, self._closing)
+            if settings.router_proxy
+            else None
+        )
         self.sender = Sender(
             self.node,
             self.directory,
@@ -50,6 +56,7 @@ class Runtime:
             self.statistics,
             self.log,
             self._closing,
+            self.proxies,
         )
         self.courier = Courier(
             self.sender,
@@ -73,6 +80,8 @@ class Runtime:
         self._closing.set()
         self.courier.close()
         self.directory.close()
+        if self.proxies is not None:
+            self.proxies.close()
         self.node.close()
 
 

@@ -16,8 +16,10 @@ from zmq_core import (
     MessageType,
     Node,
     NodeClosed,
+    NoProxy,
     NotDelivered,
     PeerLost,
+    ProxyLost,
     QueueFull,
     RateLimitedLog,
     RequestTimeout,
@@ -26,6 +28,7 @@ from zmq_core import (
 from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address, notification_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
+from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.routing import Attempts, Turns
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ _BRIEFLY: Final = 0.5
 class Sender:
     """Sends to whoever listens.  Thread-safe; times are in seconds.
 
-    When `closing` is set, those who wait for somebody to listen get `CleanedUp`.
+    When `closing` is set, those who wait for somebody to listen get `CleanedUp`.  With
+    `proxies` everything goes through them, and nothing is connected to directly.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Sender:
         statistics: Statistics,
         log: RateLimitedLog,
         closing: threading.Event,
+        proxies: Proxies | None = None,
     ) -> None:
         self._node = node
         self._directory = directory
@@ -58,6 +63,7 @@ class Sender:
         self._statistics = statistics
         self._log = log
         self._closing = closing
+        self._proxies = proxies
         self._turns = Turns()
         self._congested: dict[Key, set[str]] = {}
         """Endpoints that let a notification wait to no avail."""
@@ -86,11 +92,12 @@ class Sender:
                     send_timeout=attempts.patience(),
                     monitor=monitor,
                     serializer=self._serializer,
+                    routing_id=self._routing_id(record),
                 )
             except NotDelivered as error:
                 attempts.failed(record, error)
             except PeerLost as error:
-                self._directory.nack(address.lookup, record)
+                self._blame(address, record, error)
                 raise ServerLost(f"call to {address}: {error}") from error
             except RequestTimeout as error:
                 raise MessagingTimeout(f"call to {address}: {error}") from error
@@ -136,7 +143,7 @@ class Sender:
         """
         records = self._everybody(address, attempts)
         by_endpoint = {record.endpoint: record for record in records}
-        self._node.connect(by_endpoint)  # all at once: the dead must not delay the living
+        self._connect(records)  # all at once: the dead must not delay the living
         usable = set(self._directory.lookup(address.lookup, 0.0)) if by_endpoint else set()
         for endpoint, record in by_endpoint.items():
             # Those that did not answer lately come last, and are not waited for as long.
@@ -144,7 +151,7 @@ class Sender:
             try:
                 self._hand_over(record, address, body, patience, MessageType.FANOUT)
             except NotDelivered as error:
-                self._directory.nack(address.lookup, record)
+                self._blame(address, record, error)
                 self._statistics.fanout_copies_lost += 1
                 self._log.warning(
                     ("fanout", endpoint), "a fanout to %s was not delivered: %s", address, error
@@ -187,7 +194,7 @@ class Sender:
         stuck = congested.copy()  # other threads change it
         able = sum(record.endpoint not in stuck for record in members)
         if len(members) > 1:
-            self._node.connect(record.endpoint for record in members)
+            self._connect(members)
         for record in self._turns.order(address.lookup, members, pool):
             patience = 0.0
             if record.endpoint not in stuck:
@@ -198,7 +205,7 @@ class Sender:
             except NotDelivered as error:
                 problem = str(error)
                 if patience > 0:  # else this says nothing of the listener
-                    self._directory.nack(address.lookup, record)
+                    self._blame(address, record, error)
                 if not isinstance(error, QueueFull):
                     congested.discard(record.endpoint)  # what was full was its connection
                 elif patience > 0:
@@ -243,11 +250,28 @@ class Sender:
                 timeout=timeout,
                 kind=kind,
                 serializer=self._serializer if serializer is None else serializer,
+                routing_id=self._routing_id(record),
             )
         except MessageTooLarge as error:
             raise _too_large(address, error) from error
         except NodeClosed as error:
             raise CleanedUp(f"message to {address}: the transport was cleaned up") from error
+
+    def _connect(self, records: Iterable[Record]) -> None:
+        if self._proxies is None:
+            self._node.connect({record.endpoint for record in records})
+
+    def _routing_id(self, record: Record) -> str:
+        """The name by which proxies know the process; empty where it is connected to directly."""
+        if self._proxies is None:
+            return ""
+        self._proxies.start()
+        return record.node
+
+    def _blame(self, address: Address, record: Record, error: Exception) -> None:
+        """Prefer others to `record`, unless a proxy is what failed."""
+        if not isinstance(error, NoProxy | ProxyLost):
+            self._directory.nack(address.lookup, record)
 
     def _everybody(self, address: Address, attempts: Attempts) -> Iterable[Record]:
         try:

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     directory: DirectorySettings
     send_timeout: float
     notify_timeout: float
+    router_proxy: bool
 
     @classmethod
     def load(cls, conf: cfg.ConfigOpts, url: TransportURL) -> Settings:
@@ -77,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             directory=DirectorySettings.load(values.__getitem__, conf),
             send_timeout=values["zmq_send_timeout"],
             notify_timeout=values["zmq_notify_timeout"],
+            router_proxy=values["use_router_proxy"],
         )
 
 

@@ -32,8 +32,8 @@ processes need connections to proxies only. Reads transport_url, [oslo_messaging
 """
 _EPILOG: Final = """
 Ends with 0 on SIGTERM and SIGINT, after it has unregistered and passed on what is inside,
-within zmq_linger. This version is a router only: it publishes nothing. zmq-oslo-driver of
-the same version does not use proxies yet; what works today is told in docs/proxy.md.
+within zmq_linger. Services use it that have use_router_proxy = true in [oslo_messaging_zmq].
+This version is a router only: it publishes nothing; see docs/proxy.md.
 """
 
 

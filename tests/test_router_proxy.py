@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls, casts and notifications through router proxies, in processes of their own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+import psutil
+import pytest
+from harness.leaks import wait_until
+from harness.proxies import ProxyProcess
+from harness.service import Listening
+from harness.services import Service
+from oslo_config import cfg
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
+
+from zmq_oslo_driver.errors import ServerLost
+
+MakeProxy = Callable[[str], ProxyProcess]
+MakeService = Callable[..., Service]
+MakeTransport = Callable[..., Any]
+
+PROXIED = {"use_router_proxy": True}
+NO_CONNECTION = r"no proxy has a connection to it; if it lives, does it have use_router_proxy"
+
+
+@pytest.fixture
+def make_proxy(nothing_is_left_behind: None, tmp_path: Path) -> Iterator[MakeProxy]:
+    """Starts proxies and ends them."""
+    made: list[ProxyProcess] = []
+
+    def make(url: str) -> ProxyProcess:
+        folder = tmp_path / f"proxy-{len(made)}"
+        folder.mkdir()
+        made.append(ProxyProcess(folder, url))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.kill()
+
+
+@pytest.fixture
+def proxied(conf: cfg.ConfigOpts) -> None:
+    """Transports of this process use proxies."""
+    conf.set_override("use_router_proxy", True, group="oslo_messaging_zmq")
+
+
+def client(transport: Any, timeout: float | None = 10, **target: Any) -> Any:
+    return oslo_messaging.get_rpc_client(transport, Target(topic="work", **target), timeout=timeout)
+
+
+def established(pid: int) -> list[Any]:
+    """The TCP connections of a process, to others and not to itself."""
+    return [
+        connection
+        for connection in psutil.Process(pid).net_connections("tcp")
+        if connection.status == psutil.CONN_ESTABLISHED
+    ]
+
+
+def connected(pid: int, proxy: ProxyProcess) -> bool:
+    """Whether a process has its two connections to `proxy`."""
+    return {*proxy.ports} <= {connection.raddr.port for connection in established(pid)}
+
+
+class Callers:
+    """Threads that call without pause, and what they met."""
+
+    def __init__(self, call: Callable[[], object], number: int = 8) -> None:
+        self.failures: list[tuple[float, Exception]] = []
+        self.answers: list[float] = []
+        self._call = call
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._run) for _ in range(number)]
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._call()
+            except Exception as error:  # noqa: BLE001 - what is under test
+                self.failures.append((time.monotonic(), error))
+            else:
+                self.answers.append(time.monotonic())
+
+    def more(self, number: int) -> None:
+        """Wait until so many more calls have been answered."""
+        wanted = len(self.answers) + number
+        wait_until(lambda: len(self.answers) >= wanted, f"{number} more answers", timeout=20)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds, at the most, between two answers."""
+        answers = sorted(self.answers)
+        return max(b - a for a, b in itertools.pairwise(answers))
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        for thread in self._threads:
+            thread.join()
+
+
+def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
+    url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    proxies = [make_proxy(url) for _ in range(2)]
+    heard = [Listening(topics=["events"])]
+    services = [
+        make_service(url, ("", "work", name), notifications=heard, options=PROXIED)
+        for name in ("one", "two")
+    ]
+    transport = make_transport(url)
+    caller = client(transport)
+    assert {caller.call({}, "whoami")[0] for _ in range(20)} == {"one", "two"}
+    assert client(transport, server="two").call({}, "whoami")[0] == "two"
+    with pytest.raises(oslo_messaging.RemoteError, match="no_such_method"):
+        caller.call({}, "no_such_method")
+    caller.prepare(fanout=True).cast({}, "note", text="all")
+    client(transport, server="one").cast({}, "note", text="one")
+    notifier = oslo_messaging.Notifier(
+        make_transport(url, notifications=True),
+        publisher_id="tests",
+        driver="messaging",
+        topics=["events"],
+    )
+    notifier.info({}, "event", {})
+
+    def noted() -> list[list[str]]:
+        return [client(transport, server=n).call({}, "noted") for n in ("one", "two")]
+
+    wait_until(lambda: sorted(map(sorted, noted())) == [["all"], ["all", "one"]], "casts came")
+
+    def events() -> int:
+        return sum(len(client(transport, server=n).call({}, "notified")) for n in ("one", "two"))
+
+    wait_until(lambda: events() == 1, "one of the listeners has the event")
+    ports = {port for proxy in proxies for port in proxy.ports}
+    for service in services:
+        peers = [connection.raddr.port for connection in established(service.pid)]
+        peers = [port for port in peers if "redis" not in url or port in ports]
+        assert sorted(peers) == sorted(ports), "one connection to each port of each proxy"
+    # (N + M) processes with two connections to each of P proxies.
+    for proxy in proxies:
+        taken = [c for c in established(proxy.process.pid) if c.laddr.port in proxy.ports]
+        assert len(taken) == 3 * 2
+    own = {c.raddr.port for c in established(psutil.Process().pid)}
+    listening = {
+        c.laddr.port
+        for service in services
+        for c in psutil.Process(service.pid).net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert listening, "they could be connected to"
+    assert not own & listening, "but are not"
+
+
+def test_a_proxy_that_is_stopped_costs_no_call(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    proxies = [make_proxy(file_url) for _ in range(3)]
+    make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url))
+    with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
+        callers.more(200)
+        assert proxies[0].stop() == 0
+        callers.more(200)
+        assert proxies[1].stop() == 0
+        callers.more(200)
+    assert callers.failures == []
+
+
+def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    proxies = [make_proxy(file_url) for _ in range(3)]
+    make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url))
+    with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
+        callers.more(200)
+        proxies[0].kill()
+        callers.more(2000)
+    assert len(callers.failures) <= 8, "each caller has one call out"
+    assert all(isinstance(error, ServerLost) for _, error in callers.failures)
+    assert callers.longest_gap < 5
+
+
+def test_a_call_that_is_being_worked_on_outlives_the_proxy_that_brought_it(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    proxies = [make_proxy(file_url) for _ in range(2)]
+    make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url), timeout=30)
+    caller.call({}, "echo", value=1)
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(caller.call({}, "slow", seconds=4)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: caller.call({}, "begun") == 4, "the server has all four")
+    proxies[0].kill()
+    for thread in threads:
+        thread.join()
+    assert answers == ["one"] * 4
+
+
+def test_the_callers_of_a_killed_server_learn_it(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    make_proxy(file_url)
+    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url), timeout=60)
+    caller.call({}, "echo", value=1)
+    killer = threading.Timer(1, service.kill)
+    killer.start()
+    began = time.monotonic()
+    with pytest.raises(ServerLost, match="not connected to the proxies any more"):
+        caller.call({}, "slow", seconds=50)
+    assert time.monotonic() - began < 1 + 5
+    killer.join()
+
+
+def test_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_next(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+    conf: cfg.ConfigOpts,
+) -> None:
+    conf.set_override("zmq_send_timeout", 1.0, group="oslo_messaging_zmq")
+    first = make_proxy(file_url)
+    make_service(file_url, ("", "work", "one"), options=PROXIED)
+    transport = make_transport(file_url)
+    caller = client(transport, timeout=2)
+    caller.call({}, "echo", value=1)
+    first.kill()
+    began = time.monotonic()
+    with pytest.raises(MessagingTimeout, match="prox"):
+        caller.call({}, "echo", value=1)
+    with pytest.raises(MessageDeliveryFailure, match="prox"):
+        client(transport, timeout=None).cast({}, "note", text="lost")
+    assert time.monotonic() - began < 5
+    make_proxy(file_url)
+    assert client(transport, timeout=10).call({}, "echo", value=2) == 2
+
+
+def test_a_new_proxy_is_used(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    first = make_proxy(file_url)
+    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url))
+    caller.call({}, "echo", value=1)
+    second = make_proxy(file_url)
+    for pid in (service.pid, psutil.Process().pid):
+        wait_until(functools.partial(connected, pid, second), "it is connected to")
+    first.kill()
+    for value in range(20):
+        assert caller.call({}, "echo", value=value) == value
+
+
+def test_a_server_that_uses_no_proxies_is_named_to_those_who_do(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    make_proxy(file_url)
+    make_service(file_url, ("", "work", "one"))
+    caller = client(make_transport(file_url), timeout=2)
+    with pytest.raises(MessagingTimeout, match=NO_CONNECTION):
+        caller.call({}, "echo", value=1)
+    with pytest.raises(MessageDeliveryFailure, match=NO_CONNECTION):
+        oslo_messaging.get_rpc_client(
+            make_transport(file_url), Target(topic="work"), timeout=10, retry=0
+        ).call({}, "echo", value=1)
