@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -313,3 +315,29 @@ def test_a_server_that_uses_no_proxies_is_named_to_those_who_do(
         oslo_messaging.get_rpc_client(
             make_transport(file_url), Target(topic="work"), timeout=10, retry=0
         ).call({}, "echo", value=1)
+
+
+def test_casts_to_a_server_that_is_stuck_fail_in_time(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+    conf: cfg.ConfigOpts,
+) -> None:
+    conf.set_override("zmq_send_timeout", 1.0, group="oslo_messaging_zmq")
+    make_proxy(file_url)
+    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
+    caller = client(make_transport(file_url))
+    caller.call({}, "echo", value=1)
+    os.kill(service.pid, signal.SIGSTOP)
+    text = "x" * 50_000
+
+    def cast_on() -> None:
+        for _ in range(20_000):
+            caller.cast({}, "note", text=text)
+
+    with pytest.raises(MessageDeliveryFailure, match="full"):
+        cast_on()
+    os.kill(service.pid, signal.SIGCONT)
+    assert caller.call({}, "echo", value=2) == 2

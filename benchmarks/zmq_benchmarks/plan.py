@@ -23,6 +23,7 @@ __all__ = [
 SUBJECTS: Final = {
     "zmq": "the zmq driver",
     "zmq-msgpack": "the same with rpc_zmq_serialization=msgpack",
+    "zmq-proxied": "the same through a zmq-proxy: use_router_proxy=true",
     "rabbit": "oslo.messaging's rabbit driver, on a RabbitMQ that is started for it",
     "raw": "pyzmq alone, DEALER to ROUTER: the ceiling of any zmq transport",
     "oslo": "oslo.messaging with no transport, both ends in one process: what it costs itself",
@@ -73,7 +74,7 @@ MEASUREMENTS: Final = (
         title="a call, 64 MB",
         size=64_000_000,
         once=True,
-        subjects=("zmq", "zmq-msgpack"),
+        subjects=("zmq", "zmq-msgpack", "zmq-proxied"),
     ),
 )
 
@@ -81,6 +82,8 @@ GOALS: Final = (
     Goal("calls-1", "zmq", "rabbit", 4.0),
     Goal("calls-16", "zmq", "rabbit", 6.0),
     Goal("casts", "zmq", "rabbit", 3.0),
+    Goal("calls-1", "zmq-proxied", "zmq", 0.6),
+    Goal("calls-16", "zmq-proxied", "zmq", 0.6),
 )
 
 

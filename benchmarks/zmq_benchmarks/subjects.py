@@ -24,6 +24,7 @@ from zmq_benchmarks.protocol import (
     UsageReport,
     WorkerConfig,
 )
+from zmq_benchmarks.proxy import running_proxy
 from zmq_benchmarks.rabbit import running_rabbit
 from zmq_benchmarks.results import Sample
 
@@ -120,10 +121,15 @@ def _zmq_url(name: str, matchmaker: str, folder: Path, stack: contextlib.ExitSta
     if name == "zmq-msgpack":
         options += "&rpc_zmq_serialization=msgpack"
     if matchmaker == "file":
-        return f"zmq+file://{folder}/{name}/{options}"
-    from zmq_matchmaker.testing import RedisServer
+        url = f"zmq+file://{folder}/{name}/{options}"
+    else:
+        from zmq_matchmaker.testing import RedisServer
 
-    return f"zmq+{stack.enter_context(RedisServer()).url}/benchmark{options}"
+        url = f"zmq+{stack.enter_context(RedisServer()).url}/benchmark{options}"
+    if name == "zmq-proxied":
+        url += "&use_router_proxy=true"
+        stack.enter_context(running_proxy(url, folder))
+    return url
 
 
 def _pair(name: str, kind: str, url: str, folder: Path, stack: contextlib.ExitStack) -> Subject:

@@ -57,6 +57,7 @@ class Node:
     `role` becomes part of the routing id, by which logs of other hosts name this
     node.  `returned` is told, on an I/O thread, of casts and notifications that
     a peer refused after they were sent; without it they are logged and dropped.
+    It gets the peer's endpoint, or "" if a queue on a road through a proxy was full.
     """
 
     def __init__(

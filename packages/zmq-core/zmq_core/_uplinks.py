@@ -193,7 +193,8 @@ class Uplinks:
             statistics.nacks_received += 1
             message = answer.returned()
             if asked is None and message is not None:
-                self._context.returned(endpoint, message)
+                full = answer.nack_code is NackCode.QUEUE_FULL
+                self._context.returned("" if full else endpoint, message)
         if asked is not None and outcome is not None:
             asked.pending.complete(outcome)
         elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):

@@ -52,13 +52,20 @@ class Lines:
         """When the next message is to be tried; never, if there is none."""
         return min((line.due for line in self._lines.values()), default=_NEVER)
 
-    def add(self, message: Returned, now: float) -> bool:
-        """Put a message at the end of its line; false if there are too many."""
+    def add(self, message: Returned, due: float) -> bool:
+        """Put a message at the end of its line, which if new is `due` then.
+
+        Returns false if there are too many.
+        """
         if self._count >= self._limit:
             return False
         self._count += 1
-        self._lines.setdefault(_address(message), _Line(now)).messages.append(message)
+        self._lines.setdefault(_address(message), _Line(due)).messages.append(message)
         return True
+
+    def holds(self, kind: MessageType, key: bytes) -> bool:
+        """Whether messages of that address wait."""
+        return (kind, key) in self._lines
 
     def first(self) -> Returned:
         """The message that is due next.  It keeps its place until `done` or `postpone`."""

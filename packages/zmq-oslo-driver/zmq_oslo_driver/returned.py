@@ -18,6 +18,8 @@ from zmq_oslo_driver.statistics import Statistics
 __all__ = ["Courier"]
 
 _LIMIT: Final = 1000
+_FULL_PAUSE: Final = 0.05
+"""Seconds after which those are tried again for which a queue was full."""
 
 
 class Courier:
@@ -51,13 +53,17 @@ class Courier:
         self._closed = False
 
     def post(self, endpoint: str, envelope: Envelope) -> None:
-        """Take care of a message that `endpoint` returned.  Does not block."""
+        """Take care of a message that `endpoint` returned.  Does not block.
+
+        Without `endpoint` nobody is to blame: a queue was full.
+        """
         notification = envelope.type is MessageType.NOTIFY
         now = time.monotonic()
         deadline = now + (self._notify_timeout if notification else self._send_timeout)
+        due = now if endpoint else now + _FULL_PAUSE
         with self._changed:
-            if not self._closed and self._lines.add(Returned(endpoint, envelope, deadline), now):
-                self._changed.notify()
+            if not self._closed and self._lines.add(Returned(endpoint, envelope, deadline), due):
+                self._changed.notify_all()
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="zmq-returned", daemon=True)
                     thread.start()
@@ -65,11 +71,21 @@ class Courier:
                 return
         self._lost(envelope, "the transport is closed" if self._closed else "too many came back")
 
+    def await_room(self, address: Address, timeout: float) -> bool:
+        """Wait until no casts to `address` that came back are left; false if some still are."""
+        encoded = address.wire.encoded
+        if not self._lines.holds(MessageType.CAST, encoded):
+            return True
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._closed or not self._lines.holds(MessageType.CAST, encoded), timeout
+            )
+
     def close(self) -> None:
         """Try what is left once more, with what is known now, and end the thread."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join()
@@ -82,6 +98,7 @@ class Courier:
                 if again and self._lines.postpone(message, time.monotonic()):
                     continue
                 self._lines.done(message)
+                self._changed.notify_all()
             if problem:
                 self._lost(message.envelope, problem)
             else:

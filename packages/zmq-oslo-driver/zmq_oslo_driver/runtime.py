@@ -57,6 +57,9 @@ class Runtime:
             self.log,
             self._closing,
             self.proxies,
+            None
+            if self.proxies is None
+            else lambda address, timeout: self.courier.await_room(address, timeout),
         )
         self.courier = Courier(
             self.sender,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
@@ -45,6 +45,7 @@ class Sender:
 
     When `closing` is set, those who wait for somebody to listen get `CleanedUp`.  With
     `proxies` everything goes through them, and nothing is connected to directly.
+    `await_room` waits while casts to an address have come back and are not delivered yet.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Sender:
         log: RateLimitedLog,
         closing: threading.Event,
         proxies: Proxies | None = None,
+        await_room: Callable[[Address, float], bool] | None = None,
     ) -> None:
         self._node = node
         self._directory = directory
@@ -64,6 +66,7 @@ class Sender:
         self._log = log
         self._closing = closing
         self._proxies = proxies
+        self._await_room = await_room
         self._turns = Turns()
         self._congested: dict[Key, set[str]] = {}
         """Endpoints that let a notification wait to no avail."""
@@ -124,6 +127,11 @@ class Sender:
 
         :raises MessageDeliveryFailure: nobody could be reached in time, or with the retries.
         """
+        # A proxy does not slow down who sends to a full queue, it sends back what does not fit.
+        if self._await_room is not None and not self._await_room(address, attempts.left()):
+            raise MessageDeliveryFailure(
+                f"cast to {address} not delivered: the queues of those who listen are still full"
+            )
         for record in attempts:
             try:
                 self._hand_over(record, address, body, attempts.patience(), MessageType.CAST)

@@ -79,6 +79,12 @@ _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
         help="How many ports of the range are tried before 'ports range exceeded'.",
     ),
     cfg.IntOpt("rpc_zmq_contexts", default=1, min=1, help="I/O threads of libzmq."),
+    cfg.BoolOpt(
+        "use_router_proxy",
+        default=False,
+        help="Whether services with this configuration use router proxies; if not, the proxy "
+        "says so when it starts.",
+    ),
     cfg.FloatOpt(
         "zmq_linger",
         default=5.0,

@@ -12,6 +12,7 @@ from typing import Final, Self
 from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, load
 from zmq_proxy._errors import ForwardingFailed, InvalidConfiguration
 from zmq_proxy._forwarder import Forwarder, Statistics
+from zmq_proxy._options import GROUP
 from zmq_proxy._settings import Settings
 from zmq_proxy._sockets import Sockets
 
@@ -60,6 +61,13 @@ class Proxy:
             sockets.backend_endpoint,
             self._settings.matchmaker,
         )
+        if not self._settings.used:
+            LOG.warning(
+                "use_router_proxy is false in this configuration: services that share it do not "
+                "use this proxy, and those that use it cannot reach them; set [%s] "
+                "use_router_proxy = true in all of them",
+                GROUP,
+            )
 
     def _entries(self, sockets: Sockets) -> list[Entry]:
         endpoints = {FRONTEND: sockets.frontend_endpoint, BACKEND: sockets.backend_endpoint}

@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """0: a random port of the range."""
     matchmaker: MatchmakerURL
     directory: DirectorySettings
+    used: bool
+    """Whether services with the same configuration send through proxies."""
 
     @classmethod
     def load(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -80,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 backend_port=backend_port,
                 matchmaker=complete(url, conf),
                 directory=DirectorySettings.load(values.__getitem__, conf),
+                used=values["use_router_proxy"],
             )
         except ValueError as error:
             raise InvalidConfiguration(f"transport_url or [{GROUP}]", str(error)) from error
