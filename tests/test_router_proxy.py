@@ -317,6 +317,33 @@ def test_a_server_that_uses_no_proxies_is_named_to_those_who_do(
         ).call({}, "echo", value=1)
 
 
+def test_casts_faster_than_their_server_are_slowed_down_and_none_is_lost(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    make_proxy(file_url)
+    options = {**PROXIED, "rpc_zmq_topic_backlog": 10}
+    make_service(file_url, ("", "work", "one"), options=options)
+    caller = client(make_transport(file_url))
+    caller.call({}, "echo", value=1)
+
+    def cast(part: int) -> None:
+        for number in range(3000):
+            caller.cast({}, "note", text=f"{part} {number}")
+
+    threads = [threading.Thread(target=cast, args=[part]) for part in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(caller.call({}, "noted")) >= 9000, "all came", timeout=60)
+    noted = caller.call({}, "noted")
+    assert len(noted) == len(set(noted)) == 9000
+
+
 def test_casts_to_a_server_that_is_stuck_fail_in_time(
     file_url: str,
     make_proxy: MakeProxy,

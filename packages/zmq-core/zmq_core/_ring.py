@@ -27,9 +27,8 @@ _LONGEST_PAUSE: Final = 8.0
 class Ring:
     """The uplinks to all proxies, which take messages in turn.  Thread-safe.
 
-    `take` gets what comes in by an uplink, and `emptied` is told of the last one
-    when it has ended and no other is ready, both on the reactor's thread.  Times are
-    in seconds.
+    `take` gets what comes in by an uplink, and `ended` is told of each that has ended,
+    both on the reactor's thread.  Times are in seconds.
     """
 
     def __init__(
@@ -38,13 +37,13 @@ class Ring:
         name: bytes,
         connect_timeout: float,
         take: Callable[[Uplink, list[bytes]], None],
-        emptied: Callable[[Uplink], None],
+        ended: Callable[[Uplink], None],
     ) -> None:
         self._context = context
         self._name = name
         self._connect_timeout = connect_timeout
         self._take = take
-        self._emptied = emptied
+        self._ended = ended
         self._lock = threading.Lock()
         self._uplinks: dict[ProxyAddress, Uplink] = {}
         self._pauses: dict[ProxyAddress, tuple[float, float]] = {}
@@ -80,7 +79,7 @@ class Ring:
                     self._uplinks[proxy] = uplink
                     new.append(uplink)
             self._settle()
-        self._wake()
+        self.wake()
         for uplink in new:
             try:
                 uplink.open()
@@ -88,15 +87,15 @@ class Ring:
                 LOG.warning("cannot connect to the proxy %s: %s", uplink.proxy.name, error)
 
     @property
-    def ready(self) -> int:
-        """How many proxies can be used now."""
-        return len(self._ready)
+    def ready(self) -> Sequence[Uplink]:
+        """Those that can be used now."""
+        return self._ready
 
     def await_all(self, timeout: float) -> int:
         """Wait until every proxy in use is ready or has failed; how many are ready."""
         deadline = time.monotonic() + timeout
         while True:
-            with self._in_line() as gate:
+            with self.in_line() as gate:
                 waiting = [u for u in tuple(self._uplinks.values()) if not (u.ready or u.closed)]
                 left = deadline - time.monotonic()
                 if not waiting or left <= 0:
@@ -117,9 +116,9 @@ class Ring:
             elif uplink.ready:
                 self._pauses.pop(uplink.proxy, None)
             self._settle()
-        self._wake()
-        if uplink.closed and not self._ready:
-            self._emptied(uplink)
+        self.wake()
+        if uplink.closed:
+            self._ended(uplink)
 
     def _forget(self, uplink: Uplink) -> None:
         """Take out `uplink`, which is closed.  Under the lock."""
@@ -154,7 +153,7 @@ class Ring:
         patience = min(deadline, time.monotonic() + self._connect_timeout)
         uplink = self.offer(message, refusing)
         while uplink is None:
-            with self._in_line() as gate:
+            with self.in_line() as gate:
                 # Again, since it may have changed before we stood in line.
                 uplink = self.offer(message, refusing)
                 candidates = set(self._ready) - set(refusing)
@@ -168,7 +167,7 @@ class Ring:
                     break
                 gate.acquire(timeout=min(left, _LOOK_AGAIN))
         if self._gates:
-            self._wake()  # our sending may have taken the signal that there is room
+            self.wake()  # our sending may have taken the signal that there is room
         if uplink is None and not refusing:
             raise self._nobody(endpoint)
         return uplink
@@ -192,7 +191,7 @@ class Ring:
         return ready[first:] + ready[:first]
 
     @contextlib.contextmanager
-    def _in_line(self) -> Iterator[threading.Lock]:
+    def in_line(self) -> Iterator[threading.Lock]:
         """A lock that is released when it is worth trying again."""
         gate = threading.Lock()
         gate.acquire()
@@ -205,7 +204,8 @@ class Ring:
                 if gate in self._gates:
                     self._gates.remove(gate)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let those who stand in line try again."""
         with self._lock:
             gates, self._gates = self._gates, []
         for gate in gates:
@@ -226,6 +226,6 @@ class Ring:
             uplinks = [*self._uplinks.values(), *self._leaving]
             self._uplinks, self._leaving = {}, []
             self._settle()
-        self._wake()
+        self.wake()
         for uplink in uplinks:
             uplink.close(reason)

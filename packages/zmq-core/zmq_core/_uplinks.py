@@ -23,8 +23,10 @@ from zmq_core._errors import (
     MalformedMessage,
     NackCode,
     ProxyLost,
+    QueueFull,
     Refused,
 )
+from zmq_core._flow import Flows
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience, PendingRequest
@@ -41,6 +43,7 @@ _ANSWERS: Final = frozenset(
 )
 _REMEMBERED: Final = 4096
 _RETRY_ANSWER: Final = 0.02
+_MARK_AGAIN: Final = 1.0
 _LOOK_AGAIN: Final = 1.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
@@ -67,9 +70,10 @@ class Uplinks:
         self._name = name
         self._options = options
         self._lock = threading.Lock()
-        self._ring = Ring(context, name, options.connect_timeout, self._take, self._lose_all)
+        self._ring = Ring(context, name, options.connect_timeout, self._take, self._ended)
         self._asked: dict[bytes, Asked] = {}
         self._held = HeldRequests()
+        self._flows = Flows()
         self._probing = False
         self._casts: OrderedDict[bytes, str] = OrderedDict()
         self._closed = False
@@ -144,7 +148,40 @@ class Uplinks:
             self._casts[message_id] = endpoint
             if len(self._casts) > _REMEMBERED:
                 self._casts.popitem(last=False)
-        self._ring.hand_over([peer, self._name, *frames], deadline, endpoint)
+        message = [peer, self._name, *frames]
+        while True:
+            with self._lock:
+                full = self._flows.full(peer, self._ring.ready)
+            uplink = self._ring.hand_over(message, deadline, endpoint, full)
+            if uplink is not None:
+                break
+            self._await_flow(endpoint, peer, deadline)
+        with self._lock:
+            mark = self._flows.sent(uplink, peer, message_id)
+        if mark:
+            uplink.send(self._probe_of(peer, message_id))
+
+    def _await_flow(self, endpoint: str, peer: bytes, deadline: float) -> None:
+        """Wait until more may be sent to `peer`."""
+        with self._ring.in_line() as gate:
+            ready = self._ring.ready
+            with self._lock:
+                full = self._flows.full(peer, ready)
+            if len(full) < len(ready):
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise QueueFull(endpoint, "what was sent before has not been taken yet; it is full")
+            if gate.acquire(timeout=min(left, _MARK_AGAIN)):
+                return
+        with self._lock:
+            markers = self._flows.markers(peer, ready)
+        for uplink, marker in markers:  # one may have been lost, or not sent for want of room
+            uplink.send(self._probe_of(peer, marker))
+
+    def _probe_of(self, peer: bytes, message_id: bytes) -> list[bytes]:
+        probe = Envelope(type=MessageType.PROBE, id=message_id)
+        return [peer, self._name, *encode(probe)]
 
     def _sent(self, message_id: bytes, asked: Asked, uplink: Uplink) -> None:
         asked.pending.sign_of_life()
@@ -189,7 +226,11 @@ class Uplinks:
             if outcome is not None:
                 del self._asked[answer.id]
             endpoint = self._casts.get(answer.id, "")
-        if answer.type is MessageType.NACK and answer.subject != MessageType.PROBE:
+            answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
+            through = answers_probe and self._flows.confirmed(answer.id)
+        if through:
+            self._ring.wake()
+        if answer.type is MessageType.NACK and not answers_probe:
             statistics.nacks_received += 1
             message = answer.returned()
             if asked is None and message is not None:
@@ -200,9 +241,12 @@ class Uplinks:
         elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):
             statistics.late_replies += 1
 
-    def _lose_all(self, last: Uplink) -> None:
-        """Fail the requests that are out: no proxy is left to ask after them."""
+    def _ended(self, last: Uplink) -> None:
+        """If no proxy is left to ask after the requests that are out, fail them."""
         with self._lock:
+            self._flows.forget(last)
+            if self._ring.ready:
+                return
             sent = {id_: asked for id_, asked in self._asked.items() if asked.uplink is not None}
             for message_id in sent:
                 del self._asked[message_id]
@@ -217,8 +261,7 @@ class Uplinks:
             long_ago = now - self._options.heartbeat_interval
             due = [(id_, a.peer) for id_, a in self._asked.items() if a.sent_at <= long_ago]
         for message_id, peer in due:
-            probe = encode(Envelope(type=MessageType.PROBE, id=message_id))
-            self._ring.offer([peer, self._name, *probe])
+            self._ring.offer(self._probe_of(peer, message_id))
         if self._probing:
             self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
 
