@@ -172,6 +172,52 @@ def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
     assert not own & listening, "but are not"
 
 
+def test_a_service_under_eventlet_uses_them_too(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    proxy = make_proxy(file_url)
+    service = make_service(file_url, ("", "work", "one"), options=PROXIED, eventlet=True)
+    caller = client(make_transport(file_url))
+    assert [caller.call({}, "echo", value=value) for value in range(50)] == list(range(50))
+    assert connected(service.pid, proxy)
+    said = service.stop()
+    assert all(said["after"][name] <= said["before"][name] for name in said["before"]), said
+
+
+def test_what_reaches_a_process_that_closes_comes_back(
+    file_url: str,
+    make_proxy: MakeProxy,
+    make_service: MakeService,
+    make_transport: MakeTransport,
+    proxied: None,
+) -> None:
+    make_proxy(file_url)
+    services = [make_service(file_url, ("", "work", n), options=PROXIED) for n in ("one", "two")]
+    caller = client(make_transport(file_url))
+    caller.call({}, "echo", value=1)
+    stopped = threading.Event()
+    sent = itertools.count()
+
+    def cast_on() -> None:
+        while not stopped.is_set():
+            caller.cast({}, "note", text=str(next(sent)))
+            stopped.wait(0.001)
+
+    thread = threading.Thread(target=cast_on)
+    thread.start()
+    stayed = client(caller.transport, server="two")
+    wait_until(lambda: len(stayed.call({}, "noted")) > 50, "both get some")
+    taken = services[0].stop()["noted"]
+    stopped.set()
+    thread.join()
+    number = next(sent)
+    wait_until(lambda: taken + len(stayed.call({}, "noted")) == number, "none was lost")
+
+
 def test_a_proxy_that_is_stopped_costs_no_call(
     file_url: str,
     make_proxy: MakeProxy,

@@ -186,6 +186,7 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
         seconds=time.monotonic() - started,
         before=before,
         after=settled_holdings(before),
+        noted=sum(len(endpoint.casts) for endpoint in endpoints),
     )
 
 

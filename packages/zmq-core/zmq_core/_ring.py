@@ -84,7 +84,7 @@ class Ring:
             try:
                 uplink.open()
             except NotDelivered as error:
-                LOG.warning("cannot connect to the proxy %s: %s", uplink.proxy.name, error)
+                LOG.debug("the proxy %s: %s", uplink.proxy.name, error)  # `_forget` warns of it
 
     @property
     def ready(self) -> Sequence[Uplink]:

@@ -70,6 +70,7 @@ class Uplink:
         self._state = _State.CONNECTING
         self._lock = threading.Lock()
         self._connected = 0
+        self._finishing = False
         sockets = context.sockets
         self._out = Connection(
             proxy.frontend,
@@ -115,7 +116,7 @@ class Uplink:
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Hand over `[destination] [own name] [header] [key] [body]`; false if it is not taken."""
-        return self.ready and self._push(frames)
+        return (self.ready or self._finishing) and self._push(frames)
 
     def _push(self, frames: Sequence[bytes]) -> bool:
         with self._lock:
@@ -128,7 +129,7 @@ class Uplink:
                 return False  # the socket is being closed
 
     def close(self, reason: str) -> None:
-        """End it: nothing more is sent; what came in is still taken.  Idempotent."""
+        """End it: nothing more is sent but answers to what has come in.  Idempotent."""
         with self._lock:
             if self._state is _State.CLOSED:
                 return
@@ -182,8 +183,10 @@ class Uplink:
 
     def _finish(self) -> None:
         socket = self._in.socket
+        self._finishing = True  # what still came in may be answered, if only with a refusal
         while socket is not None and events_of(socket) & POLLIN:
             self._take(self, receive_whole(socket))
+        self._finishing = False
         self._changed(self)
         self._in.dispose()
         self._out.dispose()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import Final
 
-from zmq_core import Node, NodeClosed, ProxyAddress, SocketLimitReached
+from zmq_core import CoreError, Node, NodeClosed, ProxyAddress, RateLimitedLog
 from zmq_matchmaker import Directory, Key, Record, Role, Unavailable
 
 __all__ = ["Proxies", "addresses"]
@@ -29,12 +29,18 @@ class Proxies:
     """
 
     def __init__(
-        self, node: Node, directory: Directory, patience: float, closing: threading.Event
+        self,
+        node: Node,
+        directory: Directory,
+        patience: float,
+        closing: threading.Event,
+        log: RateLimitedLog,
     ) -> None:
         self._node = node
         self._directory = directory
         self._patience = patience
         self._closing = closing
+        self._log = log
         self._lock = threading.Lock()
         self._looked = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,10 +78,10 @@ class Proxies:
             LOG.debug("the proxies that are known stay in use: %s", error)
         try:
             self._node.use_proxies(self._known, timeout=patience)
-        except SocketLimitReached as error:
-            LOG.warning("cannot connect to the proxies: %s", error)
         except NodeClosed:
             LOG.debug("the transport was cleaned up")
+        except CoreError as error:
+            self._log.warning("proxies", "cannot connect to the proxies: %s", error)
 
 
 def addresses(records: Iterable[Record]) -> list[ProxyAddress]:

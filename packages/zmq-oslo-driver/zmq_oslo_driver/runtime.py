@@ -45,7 +45,9 @@ class Runtime:
         )
         self.directory = settings.directory.directory(matchmaker)
         self.proxies = (
-            Proxies(self.node, self.directory, settings.node.connect_timeout, self._closing)
+            Proxies(
+                self.node, self.directory, settings.node.connect_timeout, self._closing, self.log
+            )
             if settings.router_proxy
             else None
         )
