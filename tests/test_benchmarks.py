@@ -118,6 +118,14 @@ def test_a_run_says_where_and_with_what_it_was_made(results: Any) -> None:
     assert results["skipped"] == {}
 
 
+def test_calls_through_a_proxy_are_compared_with_direct_ones(tmp_path: Path) -> None:
+    subjects = ("--subject", "zmq", "--subject", "zmq-proxied")
+    done = run("--quick", *subjects, "--only", "calls-1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "goal calls-1: zmq-proxied is" in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_unknown_measurement_is_refused_with_the_list_of_those_there_are(tmp_path: Path) -> None:
     done = run("--only", "nonsense", folder=tmp_path)
     assert done.returncode == 2

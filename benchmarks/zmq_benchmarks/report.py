@@ -39,7 +39,7 @@ def print_report(results: Results, console: Console) -> None:
         goal = verdict.goal
         word = "reached" if verdict.reached else "MISSED"
         console.print(
-            f"goal {goal.measurement}: {verdict.ratio:.1f} times {goal.other}, "
+            f"goal {goal.measurement}: {goal.subject} is {verdict.ratio:.2g} times {goal.other}, "
             f"{goal.factor:g} wanted: {word}",
             markup=False,
         )

@@ -75,13 +75,15 @@ def summarise(measurement: Measurement, samples: Mapping[str, Sequence[Sample]])
         samples={name: list(taken) for name, taken in samples.items()},
         medians={name: _median(taken) for name, taken in samples.items()},
         ratios={
-            f"zmq/{name}": statistics.median(
-                mine.rate / other.rate for mine, other in zip(samples["zmq"], taken, strict=True)
-            )
+            f"zmq/{name}": _ratio(samples["zmq"], taken)
             for name, taken in samples.items()
             if name != "zmq" and "zmq" in samples
         },
     )
+
+
+def _ratio(mine: Sequence[Sample], others: Sequence[Sample]) -> float:
+    return statistics.median(one.rate / other.rate for one, other in zip(mine, others, strict=True))
 
 
 def _median(samples: Sequence[Sample]) -> Sample:
@@ -94,12 +96,11 @@ def _median(samples: Sequence[Sample]) -> Sample:
 
 def verdicts(rows: Iterable[Row], goals: Iterable[Goal]) -> list[Verdict]:
     """Which of `goals` were reached, as far as they were measured."""
-    ratios = {
-        (row.measurement.name, pair): ratio for row in rows for pair, ratio in row.ratios.items()
-    }
+    taken = {row.measurement.name: row.samples for row in rows}
     found = []
     for goal in goals:
-        ratio = ratios.get((goal.measurement, f"{goal.subject}/{goal.other}"))
-        if ratio is not None:
+        samples = taken.get(goal.measurement, {})
+        if goal.subject in samples and goal.other in samples:
+            ratio = _ratio(samples[goal.subject], samples[goal.other])
             found.append(Verdict(goal, ratio))
     return found
