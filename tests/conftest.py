@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import gc
+import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import oslo_messaging
 import pytest
 from harness.leaks import assert_nothing_left, holdings
+from harness.proxies import ProxyProcess
 from harness.services import Service
 from oslo_config import cfg
 from oslo_messaging.conffixture import ConfFixture
@@ -19,6 +21,7 @@ from oslo_messaging.conffixture import ConfFixture
 from zmq_matchmaker.testing import RedisServer
 
 MakeTransport = Callable[..., Any]
+MakeProxy = Callable[..., ProxyProcess]
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +112,29 @@ def make_service() -> Iterator[Callable[..., Service]]:
     yield make
     for service in made:
         service.__exit__(None, None, None)
+
+
+@pytest.fixture
+def make_proxy(
+    nothing_is_left_behind: None, tmp_path: Path
+) -> Iterator[Callable[..., ProxyProcess]]:
+    """Starts proxies and ends them."""
+    made: list[ProxyProcess] = []
+
+    def make(url: str, services: Mapping[str, Any] | None = None, **options: Any) -> ProxyProcess:
+        folder = tmp_path / f"proxy-{len(made)}"
+        folder.mkdir()
+        made.append(ProxyProcess(folder, url, services, **options))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.kill()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -9,8 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
@@ -20,98 +19,30 @@ from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
 from harness.services import Service
+from harness.traffic import Callers, client, established
 from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
 from zmq_oslo_driver.errors import ServerLost
 
-MakeProxy = Callable[[str], ProxyProcess]
+MakeProxy = Callable[..., ProxyProcess]
 MakeService = Callable[..., Service]
 MakeTransport = Callable[..., Any]
 
-PROXIED = {"use_router_proxy": True}
+PROXIED = {"use_router_proxy": True, "use_pub_sub": False}
 NO_CONNECTION = r"no proxy has a connection to it; if it lives, does it have use_router_proxy"
-
-
-@pytest.fixture
-def make_proxy(nothing_is_left_behind: None, tmp_path: Path) -> Iterator[MakeProxy]:
-    """Starts proxies and ends them."""
-    made: list[ProxyProcess] = []
-
-    def make(url: str) -> ProxyProcess:
-        folder = tmp_path / f"proxy-{len(made)}"
-        folder.mkdir()
-        made.append(ProxyProcess(folder, url))
-        return made[-1]
-
-    yield make
-    for proxy in made:
-        proxy.kill()
 
 
 @pytest.fixture
 def proxied(conf: cfg.ConfigOpts) -> None:
     """Transports of this process use proxies."""
-    conf.set_override("use_router_proxy", True, group="oslo_messaging_zmq")
-
-
-def client(transport: Any, timeout: float | None = 10, **target: Any) -> Any:
-    return oslo_messaging.get_rpc_client(transport, Target(topic="work", **target), timeout=timeout)
-
-
-def established(pid: int) -> list[Any]:
-    """The TCP connections of a process, to others and not to itself."""
-    return [
-        connection
-        for connection in psutil.Process(pid).net_connections("tcp")
-        if connection.status == psutil.CONN_ESTABLISHED
-    ]
+    for name, value in PROXIED.items():
+        conf.set_override(name, value, group="oslo_messaging_zmq")
 
 
 def connected(pid: int, proxy: ProxyProcess) -> bool:
     """Whether a process has its two connections to `proxy`."""
     return {*proxy.ports} <= {connection.raddr.port for connection in established(pid)}
-
-
-class Callers:
-    """Threads that call without pause, and what they met."""
-
-    def __init__(self, call: Callable[[], object], number: int = 8) -> None:
-        self.failures: list[tuple[float, Exception]] = []
-        self.answers: list[float] = []
-        self._call = call
-        self._stopping = False
-        self._threads = [threading.Thread(target=self._run) for _ in range(number)]
-
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._call()
-            except Exception as error:  # noqa: BLE001 - what is under test
-                self.failures.append((time.monotonic(), error))
-            else:
-                self.answers.append(time.monotonic())
-
-    def more(self, number: int) -> None:
-        """Wait until so many more calls have been answered."""
-        wanted = len(self.answers) + number
-        wait_until(lambda: len(self.answers) >= wanted, f"{number} more answers", timeout=20)
-
-    @property
-    def longest_gap(self) -> float:
-        """Seconds, at the most, between two answers."""
-        answers = sorted(self.answers)
-        return max(b - a for a, b in itertools.pairwise(answers))
-
-    def __enter__(self) -> Callers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        for thread in self._threads:
-            thread.join()
 
 
 def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(

@@ -6,26 +6,32 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.leaks import wait_until
 from harness.services import child_environment
-from zmq_matchmaker import Key, MatchmakerURL, Role, load
+from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
 
-_ROUTERS = Key(Role.ROUTER)
+_PARTS = {"router": Role.ROUTER, "publisher": Role.PUBLISHER}
 
 
 class ProxyProcess:
-    """`python -m zmq_proxy` for the services of `url`, ready to forward."""
+    """`python -m zmq_proxy` for the services of `url`, ready to forward.
 
-    def __init__(self, folder: Path, url: str, **options: Any) -> None:
-        lines = [f"{name} = {value}" for name, value in options.items()]
+    `options` are of `[zmq_proxy_opts]`, `services` those that services share with it.
+    """
+
+    def __init__(
+        self, folder: Path, url: str, services: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        options = {"host": "127.0.0.1", "role": "router", **options}
         config = folder / "proxy.conf"
         config.write_text(
-            f"[DEFAULT]\ntransport_url = {url}\n[oslo_messaging_zmq]\n"
-            + "\n".join(lines)
-            + "\n[zmq_proxy_opts]\nhost = 127.0.0.1\n"
+            f"[DEFAULT]\ntransport_url = {url}\n"
+            + _section("oslo_messaging_zmq", services or {})
+            + _section("zmq_proxy_opts", options)
         )
         self._url = url
         self._log = folder / "proxy.log"
@@ -37,29 +43,39 @@ class ProxyProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self.ports = self._registered_ports()
+        self.ports: list[int] = []
+        """On which it is registered."""
+        self.subscriber_ports: list[int] = []
+        """Those of them at which services subscribe."""
+        if "local_publisher" in options:
+            wait_until(lambda: "publishes for this node" in self.output, "it publishes")
+        else:
+            role = options["role"]
+            wanted = list(_PARTS.values()) if role == "both" else [_PARTS[role]]
+            self._await_registration(wanted)
 
     @property
     def output(self) -> str:
         """What it has printed until now."""
         return self._log.read_text()
 
-    def _registered_ports(self) -> list[int]:
+    def _await_registration(self, roles: Sequence[Role]) -> None:
         matchmaker = load(MatchmakerURL.parse(self._url))
-        found: list[int] = []
 
         def registered() -> bool:
             assert self.process.poll() is None, self.output
-            records = matchmaker.lookup([_ROUTERS])[0]
-            mine = [r for r in records if f"/{self.process.pid}/proxy/" in r.node]
-            found[:] = [int(record.endpoint.rpartition(":")[2]) for record in mine]
-            return len(found) == 2
+            found = matchmaker.lookup([Key(role) for role in roles])
+            mine = [r for rs in found for r in rs if f"/{self.process.pid}/proxy/" in r.node]
+            self.ports = [_port(record) for record in mine]
+            if roles[-1] is Role.PUBLISHER:
+                backends = [record for record in found[-1] if record.member == "backend"]
+                self.subscriber_ports = [_port(record) for record in backends if record in mine]
+            return len(mine) == 2 * len(roles)
 
         try:
             wait_until(registered, "the proxy is registered", timeout=20)
         finally:
             matchmaker.close()
-        return found
 
     def kill(self) -> None:
         """End it without warning."""
@@ -70,3 +86,12 @@ class ProxyProcess:
         """End it as an operator would; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+
+def _section(name: str, options: Mapping[str, Any]) -> str:
+    lines = [f"{option} = {value}" for option, value in options.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def _port(record: Record) -> int:
+    return int(record.endpoint.rpartition(":")[2])

@@ -59,8 +59,9 @@ class ServiceConfig(msgspec.Struct):
 class Endpoint:
     """The methods that tests call."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, transport: Any) -> None:
         self.name = name
+        self._transport = transport
         self.casts: list[str] = []
         self.events: list[list[Any]] = []
         self.at_work = 0
@@ -102,6 +103,11 @@ class Endpoint:
     def note(self, ctxt: dict[str, Any], text: str) -> None:
         with self._lock:
             self.casts.append(text)
+
+    def fan_out(self, ctxt: dict[str, Any], topic: str, text: str) -> None:
+        """Send a note to all who listen on `topic`."""
+        target = oslo_messaging.Target(topic=topic, fanout=True)
+        oslo_messaging.get_rpc_client(self._transport, target).cast({}, "note", text=text)
 
     def noted(self, ctxt: dict[str, Any]) -> list[str]:
         return list(self.casts)
@@ -157,7 +163,7 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
             os.wait()
             os._exit(0)
     executor = "eventlet" if config.eventlet else "threading"
-    endpoints = [Endpoint(name) for _, _, name in config.servers]
+    endpoints = [Endpoint(name, rpc) for _, _, name in config.servers]
     servers: list[Any] = [
         oslo_messaging.get_rpc_server(
             rpc,

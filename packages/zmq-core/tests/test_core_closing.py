@@ -92,7 +92,7 @@ def test_close_wakes_a_sender_that_waits_for_room(
 
     sender = threading.Thread(target=send)
     sender.start()
-    until(lambda: any(link._blocked for link in client._links.values()))
+    until(lambda: any(link._blocked for link in client.links.values()))
     client.close()
     sender.join()
     assert "this node was closed" in str(errors[0])

@@ -200,7 +200,7 @@ abandoned = int(node.request(endpoint, KEY, b"count", timeout=10).body) - 1 - an
 end = time.monotonic() + 20
 while node.statistics.late_replies < abandoned and time.monotonic() < end:
     eventlet.sleep(0.01)
-links = len(node._links)
+links = len(node.links)
 node.close()
 done = True
 ticker.wait()

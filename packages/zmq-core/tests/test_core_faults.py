@@ -277,7 +277,7 @@ def test_peer_that_returns_on_the_same_port_two_hundred_times_is_found_again_eac
             assert client.request(endpoint, KEY, body, timeout=10).body == body
         files = files or len(os.listdir("/proc/self/fd"))
         until(lambda files=files: len(os.listdir("/proc/self/fd")) <= files)
-        until(lambda: not client._links)
+        until(lambda: not client.links)
 
 
 def test_connection_that_ends_while_idle_is_forgotten(
@@ -286,7 +286,7 @@ def test_connection_that_ends_while_idle_is_forgotten(
     child, client = child_node(), make_node()
     client.request(child.endpoint, KEY, b"x", timeout=10)
     child.end()
-    until(lambda: not client._links)
+    until(lambda: not client.links)
 
 
 def test_peer_that_does_not_read_its_replies_does_not_hold_up_the_others(

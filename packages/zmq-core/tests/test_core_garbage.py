@@ -43,11 +43,11 @@ def answers(make_node: Callable[..., Node], server: Node) -> Callable[[], bool]:
     client = make_node()
     endpoint = server.bind()
     assert client.request(endpoint, KEY, b"first", timeout=10).body == b"first"
-    (link,) = client._links.values()
+    (link,) = client.links.values()
 
     def check() -> bool:
         reply = client.request(endpoint, KEY, b"still there?", timeout=10)
-        return reply.body == b"still there?" and list(client._links.values()) == [link]
+        return reply.body == b"still there?" and list(client.links.values()) == [link]
 
     return check
 

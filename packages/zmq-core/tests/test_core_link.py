@@ -46,7 +46,7 @@ def client(make_node: Callable[..., Node], endpoint: str) -> Node:
 
 @pytest.fixture
 def link(client: Node) -> Link:
-    (link,) = client._links.values()
+    (link,) = client.links.values()
     return link
 
 
@@ -243,7 +243,7 @@ def test_interrupted_wait_leaves_the_link_usable(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert client._links[endpoint] is link
+    assert client.links[endpoint] is link
     assert not link._read_by_caller
     abandoned = [incoming for incoming in asked if incoming.body == b"never"]
     for incoming in abandoned:

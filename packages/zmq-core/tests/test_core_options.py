@@ -279,7 +279,7 @@ def test_name_is_resolved_anew_for_each_connection(
         server.serve(KEY, lambda incoming: incoming.reply(incoming.body))
         assert client.request(f"tcp://moving:{port}", KEY, b"x", timeout=10).body == b"x"
         server.close()
-        until(lambda: not client._links)
+        until(lambda: not client.links)
 
 
 def test_nodes_that_bind_at_once_get_different_ports(make_node: Callable[..., Node]) -> None:

@@ -31,11 +31,11 @@ from zmq_core._errors import (
 from zmq_core._inbox import DEFAULT_BACKLOG, NOTIFICATIONS, REQUESTS, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
-from zmq_core._node import Node
+from zmq_core._node import Node, Subscription
 from zmq_core._options import NodeOptions
 from zmq_core._ratelimit import RateLimitedLog
+from zmq_core._roster import ProxyAddress, ProxyEnd
 from zmq_core._statistics import Statistics
-from zmq_core._uplink import ProxyAddress
 
 __version__ = "0.1.0"
 
@@ -64,6 +64,7 @@ __all__ = [
     "PeerUnreachable",
     "PortsRangeExceeded",
     "ProxyAddress",
+    "ProxyEnd",
     "ProxyLost",
     "QueueFull",
     "RateLimitedLog",
@@ -72,6 +73,7 @@ __all__ = [
     "Serializer",
     "SocketLimitReached",
     "Statistics",
+    "Subscription",
     "TargetKey",
     "UnknownAdapter",
     "UnsupportedVersion",

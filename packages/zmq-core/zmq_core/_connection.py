@@ -9,7 +9,7 @@ process behind our back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -18,7 +18,7 @@ from zmq_core._address import Endpoint
 from zmq_core._errors import ConfigurationError, PeerUnreachable, SocketLimitReached
 from zmq_core._linkcontext import LinkContext
 from zmq_core._reactor import Timer
-from zmq_core._sockets import Socket, next_event
+from zmq_core._sockets import Socket, events_of, next_event, send_whole
 from zmq_core._waiting import EndOfStream
 
 __all__ = ["Connection"]
@@ -81,6 +81,22 @@ class Connection:
     def end_arrived(self) -> bool:
         """Whether the kernel knows of the connection's end already.  Under the lock."""
         return self._end is not None and self._end.reached()
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        """Hand over a message without blocking; false if it is not taken.  Takes the lock."""
+        with self._lock:
+            if self.socket is None or self.end_arrived():
+                return False
+            try:
+                return send_whole(self.socket, frames)
+            except zmq.ZMQError:
+                return False  # the socket is being closed
+
+    def rearm(self) -> None:
+        """Have the descriptor tell of the next change, too.  Takes the lock."""
+        with self._lock:
+            if self.socket is not None:
+                events_of(self.socket)
 
     def dispose(self) -> None:
         """Close the sockets.  On the reactor's thread; idempotent."""

@@ -24,7 +24,7 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from zmq_core._connection import Connection
@@ -49,9 +49,10 @@ class _State(enum.Enum):
 class Link:
     """A connection to the peer at `endpoint`.  All methods are thread-safe."""
 
-    def __init__(self, endpoint: str, context: LinkContext) -> None:
+    def __init__(self, endpoint: str, context: LinkContext, closed: Callable[[Link], None]) -> None:
         self.endpoint = endpoint
         self._context = context
+        self._closed = closed
         self._lock = threading.Lock()
         self._state = _State.CONNECTING
         self._reason = "closed"
@@ -134,7 +135,7 @@ class Link:
             # Under the lock: whoever finds the link closed knows that this is under
             # way, and may stop the reactor.
             self._context.reactor.call_soon(self._connection.dispose)
-        self._context.closed(self)
+        self._closed(self)
 
     # -- sending ---------------------------------------------------------------------
 

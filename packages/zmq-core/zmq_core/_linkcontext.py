@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from zmq_core._envelope import Envelope
 from zmq_core._ratelimit import RateLimitedLog
@@ -14,9 +13,6 @@ from zmq_core._reception import Reception
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
-
-if TYPE_CHECKING:
-    from zmq_core._link import Link
 
 __all__ = ["LinkContext"]
 
@@ -34,7 +30,5 @@ class LinkContext:
     wakers: WakerPool
     statistics: Statistics
     log: RateLimitedLog
-    closed: Callable[[Link], None]
-    """Told, on any thread, that a link is no longer usable."""
     returned: Callable[[str, Envelope], None]
     """Told, on the reactor's thread, of a message that came back with NACK."""

@@ -7,16 +7,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 from zmq_core._address import Endpoint, resolve_bind_address
-from zmq_core._envelope import Envelope, Flag, MessageType, Serializer, encode
+from zmq_core._envelope import Envelope, Flag, MessageType, Serializer
 from zmq_core._errors import (
     ConfigurationError,
     NodeClosed,
-    NotDelivered,
     PeerUnreachable,
     SocketLimitReached,
 )
@@ -33,17 +32,30 @@ from zmq_core._pending import FOREVER, Patience
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._reception import Reception
+from zmq_core._roads import Roads
+from zmq_core._roster import ProxyAddress, ProxyEnd
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
-from zmq_core._uplink import ProxyAddress
-from zmq_core._uplinks import Uplinks
 from zmq_core._waiting import WakerPool
 
-__all__ = ["Node"]
+__all__ = ["Node", "Subscription"]
 
 LOG = logging.getLogger(__name__)
 
 _SHORTEST_TTL = 0.001
+
+
+class Subscription:
+    """What `Node.subscribe` began; `close` ends it."""
+
+    def __init__(self, missing: tuple[str, ...], end: Callable[[], None]) -> None:
+        self.missing = missing
+        """Publishers that were not known to have it in time, by name."""
+        self._end = end
+
+    def close(self) -> None:
+        """Let nothing more come in by it.  To be called once; any thread."""
+        self._end()
 
 
 class Node:
@@ -76,8 +88,7 @@ class Node:
         self._context: LinkContext | None = None
         self._directory = Directory()
         self._frontend: Frontend | None = None
-        self._links: dict[str, Link] = {}
-        self._uplinks: Uplinks | None = None
+        self._roads: Roads | None = None
         self._closed = False
         tell_of_forks(self)
 
@@ -220,8 +231,9 @@ class Node:
             # 0 would mean for ever.
             ttl=0.0 if timeout is None else max(timeout, _SHORTEST_TTL),
         )
+        roads = self._roads_to(endpoint, body)
         patience = Patience(now, deadline, monitor)
-        return self._ask(endpoint, routing_id, envelope, patience, now + send_timeout)
+        return roads.ask(endpoint, routing_id, envelope, patience, now + send_timeout)
 
     def send(
         self,
@@ -256,38 +268,26 @@ class Node:
             serializer=serializer,
             flags=Flag.ACK_WANTED if acknowledged else 0,
         )
+        roads = self._roads_to(endpoint, body)
         if acknowledged:
-            self._ask(endpoint, routing_id, envelope, Patience(now, deadline, None))
-        elif routing_id:
-            frames = encode(envelope)
-            uplinks = self._proxies(endpoint, body)
-            uplinks.send(endpoint, routing_id.encode(), envelope.id, frames, deadline)
+            roads.ask(endpoint, routing_id, envelope, Patience(now, deadline, None))
         else:
-            self._link(endpoint, body).send(encode(envelope), deadline)
+            roads.send(endpoint, routing_id, envelope, deadline)
 
-    def _ask(
-        self,
-        endpoint: str,
-        routing_id: str,
-        envelope: Envelope,
-        patience: Patience,
-        send_deadline: float = FOREVER,
-    ) -> Envelope:
-        frames = encode(envelope)
-        if not routing_id:
-            link = self._link(endpoint, envelope.body)
-            return link.request(envelope.id, frames, patience, send_deadline)
-        uplinks = self._proxies(endpoint, envelope.body)
-        peer = routing_id.encode()
-        return uplinks.request(endpoint, peer, envelope.id, frames, patience, send_deadline)
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """The direct connections to peers, by endpoint, for those who watch the node."""
+        roads = self._roads
+        return {} if roads is None else roads.links
 
     def connect(self, endpoints: Iterable[str]) -> None:
         """Begin to connect to all `endpoints` at once; later sends wait for the connections."""
-        for endpoint in endpoints:
-            try:
-                self._link(endpoint, b"")
-            except NotDelivered as error:
-                LOG.debug("not connected: %s", error)
+        try:
+            self._start()
+        except SocketLimitReached as error:
+            LOG.debug("not connected: %s", error)
+            return
+        self._usable_roads().connect(endpoints)
 
     def use_proxies(self, proxies: Iterable[ProxyAddress], *, timeout: float = 0.0) -> int:
         """Be reachable through `proxies`, and send through them what has a `routing_id`.
@@ -297,51 +297,79 @@ class Node:
         Waits up to `timeout` seconds for connections; returns how many proxies can be
         used now.
         """
-        return self._through_proxies().use(proxies, timeout)
+        self._start()
+        return self._usable_roads().uplinks.use(proxies, timeout)
 
-    def _proxies(self, endpoint: str, body: bytes) -> Uplinks:
+    # -- publishers ------------------------------------------------------------------
+
+    def use_publishers(
+        self,
+        frontends: Iterable[ProxyEnd],
+        backends: Iterable[ProxyEnd],
+        *,
+        timeout: float = 0.0,
+    ) -> int:
+        """Publish through any of `frontends`, and subscribe at all of `backends`.
+
+        Like `use_proxies`.  Nothing is connected to a backend without a subscription.
+        """
+        self._start()
+        return self._usable_roads().publications.use(frontends, backends, timeout)
+
+    def publish(
+        self,
+        key: TargetKey,
+        body: bytes,
+        *,
+        timeout: float | None,
+        kind: MessageType = MessageType.FANOUT,
+        serializer: Serializer = Serializer.RAW,
+    ) -> None:
+        """Hand a message for all subscribers of `key` to one publisher.
+
+        Who does not read fast enough misses it; nobody is told.
+
+        :raises NoProxy: no publisher has taken it within `timeout` seconds.
+        :raises MessageTooLarge: `body` exceeds `max_message_size`.
+        """
+        deadline = FOREVER if timeout is None else time.monotonic() + timeout
+        envelope = Envelope(
+            type=kind, id=self._ids.next(), key=key.encoded, body=body, serializer=serializer
+        )
+        self._roads_to("publishers", body).publications.publish(envelope, deadline)
+
+    def subscribe(
+        self, keys: TargetKey | Iterable[TargetKey], *, timeout: float = 0.0
+    ) -> Subscription:
+        """Have published messages for `keys` brought to their listeners.
+
+        Waits up to `timeout` seconds until every publisher that takes messages has the
+        subscription; `Subscription.missing` then names those that have not.
+        """
+        keys = (keys,) if isinstance(keys, TargetKey) else tuple(keys)
+        self._start()
+        publications = self._usable_roads().publications
+        publications.subscribe(keys)
+        missing = publications.await_subscriptions(timeout)
+        return Subscription(tuple(missing), lambda: publications.unsubscribe(keys))
+
+    def _roads_to(self, endpoint: str, body: bytes) -> Roads:
+        """The roads for a message to `endpoint`; starts the node if need be."""
         check_size(body, self.options)
+        roads = self._roads
+        if roads is not None and self._pid == os.getpid():
+            return roads
         try:
-            return self._through_proxies()
+            self._start()
         except SocketLimitReached as error:
             raise PeerUnreachable(endpoint, str(error)) from error
+        return self._usable_roads()
 
-    def _through_proxies(self) -> Uplinks:
-        uplinks = self._uplinks
-        if uplinks is not None and self._pid == os.getpid():
-            return uplinks
-        context = self._start()
+    def _usable_roads(self) -> Roads:
         with self._lock:
             self._check_usable()
-            if self._uplinks is None:
-                self._uplinks = Uplinks(context, self.identity.encode(), self.options)
-            return self._uplinks
-
-    def _link(self, endpoint: str, body: bytes) -> Link:
-        check_size(body, self.options)
-        link = self._links.get(endpoint)
-        if link is not None and self._pid == os.getpid():
-            return link
-        try:
-            context = self._start()
-        except SocketLimitReached as error:
-            raise PeerUnreachable(endpoint, str(error)) from error
-        link = Link(endpoint, context)
-        try:
-            with self._lock:
-                self._check_usable()
-                other = self._links.setdefault(endpoint, link)
-            if other is link:
-                link.open()
-            return other
-        except BaseException:
-            link.close("it was not opened")  # others may be waiting for it already
-            raise
-
-    def _link_closed(self, link: Link) -> None:
-        with self._lock:
-            if self._links.get(link.endpoint) is link:
-                del self._links[link.endpoint]
+            assert self._roads is not None
+            return self._roads
 
     def _drop_returned(self, endpoint: str, envelope: Envelope) -> None:
         self._log.warning(
@@ -379,9 +407,10 @@ class Node:
                     wakers=WakerPool(),
                     statistics=self.statistics,
                     log=self._log,
-                    closed=self._link_closed,
                     returned=self._returned,
                 )
+                name = self.identity.encode()
+                self._roads = Roads(self._context, name, self._ids, self.options)
             return self._context
 
     def close(self) -> None:
@@ -395,14 +424,12 @@ class Node:
                 return
             self._closed = True
             context, self._context = self._context, None
-            links = list(self._links.values())
+            roads, self._roads = self._roads, None
         if context is None or self._pid != os.getpid():
             return
         self._directory.clear()
-        for link in links:
-            link.close("this node was closed")
-        if self._uplinks is not None:
-            self._uplinks.close("this node was closed")
+        if roads is not None:
+            roads.close("this node was closed")
         if self._frontend is not None:
             context.reactor.call_soon(self._frontend.close)
         context.reactor.stop()

@@ -128,6 +128,14 @@ class Reception:
             if group in self._held or not any(inbox.offer(incoming) for inbox in inboxes):
                 self._hold(group, lambda: self._dispatch(incoming, answering), envelope)
 
+    def accept_published(self, publisher: bytes, envelope: Envelope, answering: Answering) -> None:
+        """Bring a message to its listeners; without one it is dropped, as the sender has no need
+        to know: a subscription ends a while after its listener."""
+        if self._directory.find(envelope.type, envelope.key):
+            self.accept(publisher, envelope, answering)
+        else:
+            self._statistics.unknown_key += 1
+
     def _hold(self, group: Hashable, attempt: _Attempt, envelope: Envelope) -> None:
         """Try it again, behind what already waits in `group`, when there may be room."""
         size = len(envelope.body)

@@ -149,6 +149,12 @@ class SocketFactory:
         self._leave_to_tcp(socket)
         return socket
 
+    def subscriber(self) -> Socket:
+        """A SUB for one connection to a publisher's backend, without heartbeats as `inlet`."""
+        socket = self._connecting(zmq.SUB)
+        self._leave_to_tcp(socket)
+        return socket
+
     def _connecting(self, kind: int) -> Socket:
         socket = self._socket(kind)
         socket.set(zmq.IMMEDIATE, int(self._options.immediate))

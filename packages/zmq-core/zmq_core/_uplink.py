@@ -14,27 +14,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-import zmq
-
 from zmq_core._connection import Connection
 from zmq_core._envelope import ID_SIZE, Envelope, MessageType, encode
 from zmq_core._linkcontext import LinkContext
-from zmq_core._sockets import POLLIN, events_of, receive_whole, send_whole
+from zmq_core._roster import ProxyAddress
+from zmq_core._sockets import POLLIN, events_of, receive_whole
 
-__all__ = ["ProxyAddress", "Uplink"]
+__all__ = ["Uplink"]
 
 _READ_BATCH: Final = 100
 _KNOCK_INTERVAL: Final = 0.05
 _KNOCK: Final = encode(Envelope(type=MessageType.HEARTBEAT, id=bytes(ID_SIZE)))
-
-
-class ProxyAddress(msgspec.Struct, frozen=True, order=True):
-    """One proxy: its routing id, and the endpoints that take messages in and give them out."""
-
-    name: str
-    frontend: str
-    backend: str
 
 
 class _State(enum.Enum):
@@ -116,17 +106,7 @@ class Uplink:
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Hand over `[destination] [own name] [header] [key] [body]`; false if it is not taken."""
-        return (self.ready or self._finishing) and self._push(frames)
-
-    def _push(self, frames: Sequence[bytes]) -> bool:
-        with self._lock:
-            socket = self._out.socket
-            if socket is None or self._out.end_arrived():
-                return False
-            try:
-                return send_whole(socket, frames)
-            except zmq.ZMQError:
-                return False  # the socket is being closed
+        return (self.ready or self._finishing) and self._out.send(frames)
 
     def close(self, reason: str) -> None:
         """End it: nothing more is sent but answers to what has come in.  Idempotent."""
@@ -147,7 +127,7 @@ class Uplink:
     def _knock(self) -> None:
         """Send a message to ourselves, until one has come back."""
         if self._state is _State.CONNECTING:
-            self._push([self._name, self._name, *_KNOCK])
+            self._out.send([self._name, self._name, *_KNOCK])
             self._context.reactor.call_later(_KNOCK_INTERVAL, self._knock)
 
     def _give_up(self) -> None:
@@ -155,9 +135,7 @@ class Uplink:
             self.close("it takes connections but does not forward; is it a proxy?")
 
     def _on_room(self) -> None:
-        with self._lock:
-            if self._out.socket is not None:
-                events_of(self._out.socket)  # rearms the descriptor
+        self._out.rearm()
         self._changed(self)
 
     def _on_readable(self) -> None:

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType, decode, encode
@@ -31,8 +31,9 @@ from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ring import Ring
+from zmq_core._roster import Address, ProxyAddress, Roster
 from zmq_core._routed import Asked, HeldRequests, judge
-from zmq_core._uplink import ProxyAddress, Uplink
+from zmq_core._uplink import Uplink
 
 __all__ = ["Uplinks"]
 
@@ -44,9 +45,6 @@ _ANSWERS: Final = frozenset(
 _REMEMBERED: Final = 4096
 _RETRY_ANSWER: Final = 0.02
 _MARK_AGAIN: Final = 1.0
-_LOOK_AGAIN: Final = 1.0
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 8.0
 
 
 class _Answering:
@@ -70,7 +68,8 @@ class Uplinks:
         self._name = name
         self._options = options
         self._lock = threading.Lock()
-        self._ring = Ring(context, name, options.connect_timeout, self._take, self._ended)
+        self._roster = Roster(self._uplink, context.log, self._ended, no_other_way=True)
+        self._ring = Ring(self._roster, options.connect_timeout)
         self._asked: dict[bytes, Asked] = {}
         self._held = HeldRequests()
         self._flows = Flows()
@@ -80,9 +79,13 @@ class Uplinks:
         self._pid = os.getpid()
 
     def use(self, proxies: Iterable[ProxyAddress], timeout: float) -> int:
-        """See `Ring.use` and `Ring.await_all`; how many proxies are ready."""
-        self._ring.use(proxies)
-        return self._ring.await_all(timeout)
+        """See `Roster.use` and `Roster.await_all`; how many proxies are ready."""
+        self._roster.use(proxies)
+        return self._roster.await_all(timeout)
+
+    def _uplink(self, proxy: Address, changed: Callable[[Uplink], None]) -> Uplink:
+        assert isinstance(proxy, ProxyAddress)
+        return Uplink(proxy, self._context, self._name, self._take, changed)
 
     # -- sending ---------------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class Uplinks:
         message = [peer, self._name, *frames]
         while True:
             with self._lock:
-                full = self._flows.full(peer, self._ring.ready)
+                full = self._flows.full(peer, self._roster.ready)
             uplink = self._ring.hand_over(message, deadline, endpoint, full)
             if uplink is not None:
                 break
@@ -163,8 +166,8 @@ class Uplinks:
 
     def _await_flow(self, endpoint: str, peer: bytes, deadline: float) -> None:
         """Wait until more may be sent to `peer`."""
-        with self._ring.in_line() as gate:
-            ready = self._ring.ready
+        with self._roster.in_line() as gate:
+            ready = self._roster.ready
             with self._lock:
                 full = self._flows.full(peer, ready)
             if len(full) < len(ready):
@@ -188,7 +191,7 @@ class Uplinks:
         with self._lock:
             asked.uplink, asked.sent_at = uplink, time.monotonic()
             probing, self._probing = self._probing, True
-            lost = not self._ring.ready and self._asked.pop(message_id, None) is asked
+            lost = not self._roster.ready and self._asked.pop(message_id, None) is asked
         if not probing:
             self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
         if lost:
@@ -229,7 +232,7 @@ class Uplinks:
             answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
             through = answers_probe and self._flows.confirmed(answer.id)
         if through:
-            self._ring.wake()
+            self._roster.wake()
         if answer.type is MessageType.NACK and not answers_probe:
             statistics.nacks_received += 1
             message = answer.returned()
@@ -245,7 +248,7 @@ class Uplinks:
         """If no proxy is left to ask after the requests that are out, fail them."""
         with self._lock:
             self._flows.forget(last)
-            if self._ring.ready:
+            if self._roster.ready:
                 return
             sent = {id_: asked for id_, asked in self._asked.items() if asked.uplink is not None}
             for message_id in sent:
@@ -313,7 +316,7 @@ class Uplinks:
             asked, self._asked = list(self._asked.values()), {}
         for request in asked:
             request.pending.complete(ProxyLost(request.endpoint, reason))
-        self._ring.close(reason)
+        self._roster.close(reason)
 
 
 def _loss(uplink: Uplink) -> str:

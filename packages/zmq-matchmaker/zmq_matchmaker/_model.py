@@ -49,6 +49,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, order=True, omit_default
     """Tells several listeners of one process apart."""
     pool: str = ""
     """Pool of a notification listener; those without one form a pool of their own."""
+    subscriber: bool = False
+    """Whether the process gets what publishers send to all listeners."""
 
 
 Entry = tuple[Key, Record]

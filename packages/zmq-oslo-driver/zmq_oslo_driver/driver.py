@@ -125,7 +125,13 @@ class ZmqDriver(BaseDriver):
             rpc_address(target, self._default_exchange, server=False),
             rpc_address(target, self._default_exchange),
         ]
-        return self._listen(addresses, REQUESTS, batch_size=batch_size, batch_timeout=batch_timeout)
+        return self._listen(
+            addresses,
+            REQUESTS,
+            published=addresses[:1],
+            batch_size=batch_size,
+            batch_timeout=batch_timeout,
+        )
 
     def listen_for_notifications(
         self,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from zmq_core import Incoming, Listening, MessageType
+from zmq_core import Incoming, Listening, MessageType, Subscription
 from zmq_matchmaker import Entry, Record
 from zmq_oslo_driver._compat import Listener
 from zmq_oslo_driver.addresses import Address
@@ -29,7 +29,7 @@ Callback = Callable[[Sequence[ZmqIncomingMessage]], object]
 
 
 class ZmqListener(Listener):
-    """One server's subscription to some addresses.
+    """One server's place at some addresses; what is for all at `published` comes from publishers.
 
     Single messages go to the server from the I/O thread, which costs no
     hand-over but the server's own.  Batches are collected by a thread.
@@ -41,6 +41,7 @@ class ZmqListener(Listener):
         addresses: Iterable[Address],
         types: Iterable[MessageType],
         *,
+        published: Iterable[Address] = (),
         pool: str = "",
         batch_size: int = 1,
         batch_timeout: float | None = None,
@@ -50,6 +51,9 @@ class ZmqListener(Listener):
         self._runtime = runtime
         self._addresses = tuple(addresses)
         self._types = tuple(types)
+        proxies = runtime.proxies
+        self._published = tuple(published) if proxies is not None and proxies.publishing else ()
+        self._subscription: Subscription | None = None
         self._closed = closed
         self._listening: Listening | None = None
         self._batcher: Batcher[ZmqIncomingMessage] | None = None
@@ -58,6 +62,7 @@ class ZmqListener(Listener):
             node=runtime.node.identity,
             member=str(next(_MEMBERS)),
             pool=pool,
+            subscriber=bool(self._published),
         )
         keys = dict.fromkeys(address.lookup for address in self._addresses)
         self._entries: list[Entry] = [(key, record) for key in keys]
@@ -77,6 +82,9 @@ class ZmqListener(Listener):
         )
         if self._runtime.proxies is not None:
             self._runtime.proxies.start()  # who finds us must also reach us
+            if self._published:
+                keys = [address.wire for address in self._published]
+                self._subscription = self._runtime.proxies.subscribe(keys)
         self._runtime.directory.announce(self._entries)
 
     def stop(self) -> None:
@@ -84,6 +92,8 @@ class ZmqListener(Listener):
         listening, self._listening = self._listening, None
         if listening is not None:
             self._runtime.directory.withdraw(self._entries)
+            if self._subscription is not None:
+                self._subscription.close()
             listening.close()
         batcher, self._batcher = self._batcher, None
         if batcher is not None:

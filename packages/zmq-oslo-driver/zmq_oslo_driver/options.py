@@ -152,6 +152,19 @@ OPTIONS: Final[list[cfg.Opt]] = [
         "process is connected to these only. Must be the same in all services that talk to "
         "each other.",
     ),
+    cfg.BoolOpt(
+        "use_pub_sub",
+        default=True,
+        help="Send a fanout once, to one of the publishers (zmq-proxy) that are registered, "
+        "and subscribe at all of them. A service without it is sent a copy of its own; without "
+        "any publisher all services are, with one warning.",
+    ),
+    cfg.ListOpt(
+        "subscribe_on",
+        default=[],
+        help="Subscribe at these publishers, host:port, instead of at those that are "
+        "registered: at the local publisher of this node, such as 127.0.0.1:9503.",
+    ),
     cfg.IntOpt(
         "zmq_max_message_size",
         default=256 * 2**20,

@@ -44,11 +44,11 @@ class Runtime:
             returned=lambda endpoint, envelope: self.courier.post(endpoint, envelope),
         )
         self.directory = settings.directory.directory(matchmaker)
+        # Where all is in one process, there is no proxy to find.
+        shared = matchmaker.characteristics.shared_across_processes
         self.proxies = (
-            Proxies(
-                self.node, self.directory, settings.node.connect_timeout, self._closing, self.log
-            )
-            if settings.router_proxy
+            Proxies(self.node, self.directory, settings, self._closing, self.log)
+            if shared and (settings.router_proxy or settings.pub_sub)
             else None
         )
         self.sender = Sender(
@@ -59,9 +59,7 @@ class Runtime:
             self.log,
             self._closing,
             self.proxies,
-            None
-            if self.proxies is None
-            else lambda address, timeout: self.courier.await_room(address, timeout),
+            lambda address, timeout: self.courier.await_room(address, timeout),
         )
         self.courier = Courier(
             self.sender,

@@ -43,9 +43,10 @@ _BRIEFLY: Final = 0.5
 class Sender:
     """Sends to whoever listens.  Thread-safe; times are in seconds.
 
-    When `closing` is set, those who wait for somebody to listen get `CleanedUp`.  With
-    `proxies` everything goes through them, and nothing is connected to directly.
-    `await_room` waits while casts to an address have come back and are not delivered yet.
+    When `closing` is set, those who wait for somebody to listen get `CleanedUp`.  If
+    `proxies` are routing everything goes through them, and nothing is connected to
+    directly; if they are publishing, fanouts do.  `await_room` waits while casts to an
+    address have come back and are not delivered yet.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class Sender:
         statistics: Statistics,
         log: RateLimitedLog,
         closing: threading.Event,
-        proxies: Proxies | None = None,
-        await_room: Callable[[Address, float], bool] | None = None,
+        proxies: Proxies | None,
+        await_room: Callable[[Address, float], bool],
     ) -> None:
         self._node = node
         self._directory = directory
@@ -65,7 +66,8 @@ class Sender:
         self._statistics = statistics
         self._log = log
         self._closing = closing
-        self._proxies = proxies
+        self._routers = proxies if proxies is not None and proxies.routing else None
+        self._publishers = proxies if proxies is not None and proxies.publishing else None
         self._await_room = await_room
         self._turns = Turns()
         self._congested: dict[Key, set[str]] = {}
@@ -128,7 +130,7 @@ class Sender:
         :raises MessageDeliveryFailure: nobody could be reached in time, or with the retries.
         """
         # A proxy does not slow down who sends to a full queue, it sends back what does not fit.
-        if self._await_room is not None and not self._await_room(address, attempts.left()):
+        if self._routers is not None and not self._await_room(address, attempts.left()):
             raise MessageDeliveryFailure(
                 f"cast to {address} not delivered: the queues of those who listen are still full"
             )
@@ -143,13 +145,41 @@ class Sender:
         raise MessageDeliveryFailure(f"cast to {address} not delivered: {attempts.problem}")
 
     def fanout(self, address: Address, body: bytes, attempts: Attempts) -> None:
-        """Send a copy to every process that listens; success also if there is none.
+        """Send to every process that listens; success also if there is none.
 
-        A listener that cannot be reached is counted and logged.
+        Those that subscribe get it from a publisher, which gets it once; others, and all
+        if there is no publisher, get a copy each.  A copy that cannot be delivered is
+        counted and logged.
 
         :raises MessageDeliveryFailure: the matchmaker could not be asked in time.
         """
-        records = self._everybody(address, attempts)
+        records = self._publish(address, body, attempts, self._everybody(address, attempts))
+        if records:
+            self._send_copies(address, body, attempts, records)
+
+    def _publish(
+        self, address: Address, body: bytes, attempts: Attempts, records: Sequence[Record]
+    ) -> Sequence[Record]:
+        """Give a fanout to a publisher; the records of those that it does not reach by that."""
+        if self._publishers is None or not any(record.subscriber for record in records):
+            return records
+        self._publishers.start()
+        try:
+            self._node.publish(
+                address.wire, body, timeout=attempts.left(), serializer=self._serializer
+            )
+        except NoProxy as error:
+            self._publishers.warn(error)
+            return records
+        except MessageTooLarge as error:
+            raise _too_large(address, error) from error
+        except NodeClosed as error:
+            raise CleanedUp(f"fanout to {address}: the transport was cleaned up") from error
+        return [record for record in records if not record.subscriber]
+
+    def _send_copies(
+        self, address: Address, body: bytes, attempts: Attempts, records: Sequence[Record]
+    ) -> None:
         by_endpoint = {record.endpoint: record for record in records}
         self._connect(records)  # all at once: the dead must not delay the living
         usable = set(self._directory.lookup(address.lookup, 0.0)) if by_endpoint else set()
@@ -266,14 +296,14 @@ class Sender:
             raise CleanedUp(f"message to {address}: the transport was cleaned up") from error
 
     def _connect(self, records: Iterable[Record]) -> None:
-        if self._proxies is None:
+        if self._routers is None:
             self._node.connect({record.endpoint for record in records})
 
     def _routing_id(self, record: Record) -> str:
         """The name by which proxies know the process; empty where it is connected to directly."""
-        if self._proxies is None:
+        if self._routers is None:
             return ""
-        self._proxies.start()
+        self._routers.start()
         return record.node
 
     def _blame(self, address: Address, record: Record, error: Exception) -> None:
@@ -281,7 +311,7 @@ class Sender:
         if not isinstance(error, NoProxy | ProxyLost):
             self._directory.nack(address.lookup, record)
 
-    def _everybody(self, address: Address, attempts: Attempts) -> Iterable[Record]:
+    def _everybody(self, address: Address, attempts: Attempts) -> Sequence[Record]:
         try:
             return self._directory.everybody(address.lookup, attempts.left())
         except Closed as error:

@@ -11,7 +11,7 @@ import msgspec
 from oslo_config import cfg
 from oslo_messaging import TransportURL
 
-from zmq_core import ConfigurationError, NodeOptions, Serializer
+from zmq_core import ConfigurationError, Endpoint, NodeOptions, ProxyEnd, Serializer
 from zmq_matchmaker import Host, MatchmakerURL
 from zmq_matchmaker.configuration import DirectorySettings, complete
 from zmq_oslo_driver.errors import InvalidConfiguration
@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float
     notify_timeout: float
     router_proxy: bool
+    pub_sub: bool
+    subscribe_on: tuple[ProxyEnd, ...]
 
     @classmethod
     def load(cls, conf: cfg.ConfigOpts, url: TransportURL) -> Settings:
@@ -79,7 +81,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             send_timeout=values["zmq_send_timeout"],
             notify_timeout=values["zmq_notify_timeout"],
             router_proxy=values["use_router_proxy"],
+            pub_sub=values["use_pub_sub"],
+            subscribe_on=tuple(map(_publisher, values["subscribe_on"])),
         )
+
+
+def _publisher(text: str) -> ProxyEnd:
+    """The local publisher that `text`, host:port, names."""
+    try:
+        endpoint = str(Endpoint.parse(f"tcp://{text.removeprefix('tcp://')}"))
+    except ConfigurationError as error:
+        raise ConfigurationError("subscribe_on", error.problem) from error
+    return ProxyEnd(f"subscribe_on {text}", endpoint)
 
 
 def _matchmaker_url(url: TransportURL, values: OptionValues) -> MatchmakerURL:

@@ -173,7 +173,7 @@ def test_the_log_goes_to_the_log_file_and_names_no_password(
     process = deployment.start("--log-file", str(log), "--debug")
     deployment.endpoints(process)
     assert process.end() == 0
-    assert "forwards from tcp://127.0.0.1:" in log.read_text()
+    assert "routes from tcp://127.0.0.1:" in log.read_text()
     assert process.output == ""
     config = "[DEFAULT]\ntransport_url = zmq+redis://me:hidden@h:1/?no_such_setting=1\n"
     code, text = deployment.run("--log-file", str(log), config=config)

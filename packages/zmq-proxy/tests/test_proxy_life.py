@@ -150,6 +150,6 @@ def test_a_stopped_proxy_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> N
     for _ in range(3):
         with Proxy(Settings.load(conf)) as proxy:
             proxy.look()
-            assert proxy.statistics.unroutable == 0
+            assert proxy.statistics.router.unroutable == 0
         proxy.stop()  # twice is harmless
     assert set(threading.enumerate()) == threads

@@ -7,6 +7,7 @@ have in zmq-oslo-driver, since proxy and services read the same files.
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Final
 
 from oslo_config import cfg
@@ -14,10 +15,22 @@ from oslo_log import log
 
 from zmq_matchmaker import configuration
 
-__all__ = ["GROUP", "PROXY_GROUP", "command_line_value", "new_config", "shared_value"]
+__all__ = ["GROUP", "PROXY_GROUP", "Part", "command_line_value", "new_config", "shared_value"]
 
 GROUP: Final = configuration.GROUP
 PROXY_GROUP: Final = "zmq_proxy_opts"
+
+
+class Part(enum.StrEnum):
+    """What a proxy does."""
+
+    ROUTER = "router"
+    """Passes messages on to the peer that they name."""
+    PUBLISHER = "publisher"
+    """Sends messages on to all who have subscribed to them."""
+    LOCAL = "local publisher"
+    """Subscribes at publishers for a whole node, and publishes there what comes."""
+
 
 _TRANSPORT_URL: Final = cfg.StrOpt(
     "transport_url",
@@ -44,18 +57,75 @@ _PROXY_OPTIONS: Final[list[cfg.Opt]] = [
         default=0,
         help="Port from which receivers get their messages. 0: a random one of the same range.",
     ),
+    cfg.PortOpt(
+        "publisher_port",
+        default=0,
+        help="Port from which subscribers get what is published. 0: a random one of the same "
+        "range; for a local publisher, the one that subscribe_on names.",
+    ),
+    cfg.PortOpt(
+        "publisher_frontend_port",
+        default=0,
+        help="Port that takes in what is to be published. 0: a random one of the same range.",
+    ),
+    cfg.StrOpt(
+        "role",
+        default="both",
+        choices=["both", Part.ROUTER, Part.PUBLISHER],
+        help="Pass messages on to the peer that they name (router), to all who have subscribed "
+        "to them (publisher), or both.",
+    ),
+    cfg.BoolOpt(
+        "local_publisher",
+        default=False,
+        help="Be neither, but subscribe at the publishers for all services of this node that "
+        "name this proxy in subscribe_on.",
+    ),
+    cfg.StrOpt(
+        "url",
+        secret=True,
+        help="Instead of [DEFAULT] transport_url, if it is not the services'.",
+    ),
+    cfg.BoolOpt(
+        "ack_pub_sub",
+        default=False,
+        deprecated_for_removal=True,
+        deprecated_reason="No acknowledgement is needed: a service knows that its subscriptions "
+        "have arrived by a message to itself, and a publisher counts what a subscriber misses. "
+        "Accepted so that old files can be read; has no effect.",
+        help="No longer used.",
+    ),
 ]
 
 # Their names in the code differ from those on the command line, because [DEFAULT] of a
 # service's file may have a `host` of its own, which is not meant for us.
+_ON_COMMAND_LINE: Final = {
+    "host": "HOST",
+    "frontend_port": "PORT",
+    "backend_port": "PORT",
+    "publisher_port": "PORT",
+    "publisher_frontend_port": "PORT",
+    "role": "ROLE",
+    "url": "URL",
+}
 _COMMAND_LINE: Final[list[cfg.Opt]] = [
-    cfg.StrOpt(name, dest=f"zmq_proxy_{option.dest}", metavar=metavar, help=option.help)
-    for name, metavar, option in zip(
-        ("host", "frontend-port", "backend-port"),
-        ("HOST", "PORT", "PORT"),
-        _PROXY_OPTIONS,
-        strict=True,
-    )
+    *(
+        cfg.StrOpt(
+            option.dest.replace("_", "-"),
+            dest=f"zmq_proxy_{option.dest}",
+            metavar=_ON_COMMAND_LINE[option.dest],
+            secret=option.secret,
+            help=option.help,
+        )
+        for option in _PROXY_OPTIONS
+        if option.dest in _ON_COMMAND_LINE
+    ),
+    cfg.BoolOpt(
+        "local-publisher",
+        dest="zmq_proxy_local_publisher",
+        help="Subscribe at the publishers for all services of this node that name this proxy in "
+        "subscribe_on, and do nothing else.",
+    ),
 ]
 
 _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
@@ -84,6 +154,18 @@ _SHARED_OPTIONS: Final[list[cfg.Opt]] = [
         default=False,
         help="Whether services with this configuration use router proxies; if not, the proxy "
         "says so when it starts.",
+    ),
+    cfg.BoolOpt(
+        "use_pub_sub",
+        default=True,
+        help="Whether services with this configuration use publishers; if not, the proxy says "
+        "so when it starts.",
+    ),
+    cfg.ListOpt(
+        "subscribe_on",
+        default=[],
+        help="Where services with this configuration subscribe, host:port, instead of at the "
+        "publishers: at the local publisher of their node.",
     ),
     cfg.FloatOpt(
         "zmq_linger",
@@ -159,8 +241,8 @@ def command_line_value(conf: cfg.ConfigOpts, name: str) -> Any:
 
     :raises ValueError: it is not of the option's type.
     """
-    text = conf[f"zmq_proxy_{name}"]
-    return None if text is None else _BY_NAME[name].type(text)
+    value = conf[f"zmq_proxy_{name}"]
+    return _BY_NAME[name].type(value) if isinstance(value, str) else value
 
 
 def shared_value(name: str, text: str) -> Any:

@@ -1,31 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane: what starts the forwarding, tells others of it, and ends it."""
+"""The control plane: what starts the data plane, tells others of it, and ends it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, load
+from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, Unavailable, load
 from zmq_proxy._errors import ForwardingFailed, InvalidConfiguration
-from zmq_proxy._forwarder import Forwarder, Statistics
-from zmq_proxy._options import GROUP
+from zmq_proxy._local import LocalPublisher, LocalStatistics
+from zmq_proxy._options import Part
+from zmq_proxy._publisher import Publisher, PublisherStatistics
+from zmq_proxy._router import Router, RouterStatistics
 from zmq_proxy._settings import Settings
-from zmq_proxy._sockets import Sockets
+from zmq_proxy._sockets import SocketFactory
 
-__all__ = ["BACKEND", "FRONTEND", "ROUTERS", "Proxy"]
+__all__ = ["BACKEND", "FRONTEND", "PUBLISHERS", "ROUTERS", "Proxy", "Statistics"]
 
 LOG = logging.getLogger(__name__)
 
 ROUTERS: Final = Key(Role.ROUTER)
-"""Under which all proxies are found, each by two records of one `node`."""
+"""Under which all routers are found, each by two records of one `node`."""
+PUBLISHERS: Final = Key(Role.PUBLISHER)
+"""Under which all publishers are found, each by two records of one `node`."""
 FRONTEND: Final = "frontend"
 """`member` of the record whose endpoint takes messages in."""
 BACKEND: Final = "backend"
 """`member` of the record whose endpoint gives them out."""
+_SETTLING: Final = 3.0
+"""Seconds for subscribers to find a new publisher, before senders are told of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counters since the start of each part that runs."""
+
+    router: RouterStatistics | None = None
+    publisher: PublisherStatistics | None = None
+    local: LocalStatistics | None = None
 
 
 class Proxy:
@@ -40,8 +56,11 @@ class Proxy:
         self._settings = settings
         self.identity = f"{os.uname().nodename}/{os.getpid()}/proxy/{os.urandom(3).hex()}"
         self._directory = settings.directory.directory(_load(settings))
-        self._sockets: Sockets | None = None
-        self._forwarder: Forwarder | None = None
+        self._sockets: SocketFactory | None = None
+        self._router: Router | None = None
+        self._publisher: Publisher | None = None
+        self._local: LocalPublisher | None = None
+        self._tell_senders_at = 0.0
 
     def start(self) -> None:
         """Bind, begin to forward, and register.
@@ -50,49 +69,81 @@ class Proxy:
 
         :raises InvalidConfiguration: a port or address cannot be bound; names the option.
         """
-        sockets = self._sockets = Sockets(self._settings)
-        self._forwarder = Forwarder(sockets, self.identity.encode())
-        self._forwarder.start()
-        self._directory.announce(self._entries(sockets))
-        LOG.info(
-            "%s forwards from %s to %s; matchmaker %s",
-            self.identity,
-            sockets.frontend_endpoint,
-            sockets.backend_endpoint,
-            self._settings.matchmaker,
-        )
-        if not self._settings.used:
-            LOG.warning(
-                "use_router_proxy is false in this configuration: services that share it do not "
-                "use this proxy, and those that use it cannot reach them; set [%s] "
-                "use_router_proxy = true in all of them",
-                GROUP,
-            )
+        settings = self._settings
+        sockets = self._sockets = SocketFactory(settings.sockets, settings.address)
+        LOG.info("%s; matchmaker %s", self.identity, settings.matchmaker)
+        if Part.LOCAL in settings.parts:
+            self._start_local(sockets)
+        if Part.ROUTER in settings.parts:
+            self._start_router(sockets)
+        if Part.PUBLISHER in settings.parts:
+            self._start_publisher(sockets)
+        for warning in settings.warnings:
+            LOG.warning("%s", warning)
 
-    def _entries(self, sockets: Sockets) -> list[Entry]:
-        endpoints = {FRONTEND: sockets.frontend_endpoint, BACKEND: sockets.backend_endpoint}
-        return [
-            (ROUTERS, Record(endpoint=endpoint, node=self.identity, member=member))
-            for member, endpoint in endpoints.items()
-        ]
+    def _start_router(self, sockets: SocketFactory) -> None:
+        ports = self._settings.frontend_port, self._settings.backend_port
+        router = self._router = Router(sockets, self.identity.encode(), *ports)
+        router.start()
+        self._directory.announce(
+            [
+                self._entry(ROUTERS, FRONTEND, router.frontend_endpoint),
+                self._entry(ROUTERS, BACKEND, router.backend_endpoint),
+            ]
+        )
+        LOG.info("routes from %s to %s", router.frontend_endpoint, router.backend_endpoint)
+
+    def _start_publisher(self, sockets: SocketFactory) -> None:
+        ports = self._settings.publisher_frontend_port, self._settings.publisher_port
+        publisher = self._publisher = Publisher(sockets, *ports)
+        publisher.start()
+        self._directory.announce([self._entry(PUBLISHERS, BACKEND, publisher.backend_endpoint)])
+        self._tell_senders_at = time.monotonic() + _SETTLING
+        LOG.info("publishes from %s to %s", publisher.frontend_endpoint, publisher.backend_endpoint)
+
+    def _start_local(self, sockets: SocketFactory) -> None:
+        local = self._local = LocalPublisher(sockets, self._settings.publisher_port)
+        local.start()
+        self._follow_publishers(local)
+        LOG.info("publishes for this node from %s", local.endpoint)
+
+    def _entry(self, key: Key, member: str, endpoint: str) -> Entry:
+        return key, Record(endpoint=endpoint, node=self.identity, member=member)
 
     @property
     def statistics(self) -> Statistics:
         """A copy of the counters."""
-        return Statistics() if self._forwarder is None else self._forwarder.statistics
+        router, publisher, local = self._router, self._publisher, self._local
+        return Statistics(
+            None if router is None else router.statistics,
+            None if publisher is None else publisher.statistics,
+            None if local is None else local.statistics,
+        )
 
     def look(self) -> None:
         """To be called about once a second while it runs.
 
         :raises ForwardingFailed: it forwards no more; stop it.
         """
-        if self._forwarder is None:
-            return
-        if self._forwarder.failure is not None:
-            raise ForwardingFailed(
-                f"forwarding ended: {self._forwarder.failure}"
-            ) from self._forwarder.failure
-        self._forwarder.look()
+        for part in (self._router, self._publisher, self._local):
+            if part is not None and part.failure is not None:
+                raise ForwardingFailed(f"forwarding ended: {part.failure}") from part.failure
+        if self._router is not None:
+            self._router.look()
+        if self._publisher is not None and 0 < self._tell_senders_at <= time.monotonic():
+            self._tell_senders_at = 0
+            entry = self._entry(PUBLISHERS, FRONTEND, self._publisher.frontend_endpoint)
+            self._directory.announce([entry])
+        if self._local is not None:
+            self._follow_publishers(self._local)
+
+    def _follow_publishers(self, local: LocalPublisher) -> None:
+        try:
+            records = self._directory.everybody(PUBLISHERS, 0.0)
+        except Unavailable as error:
+            LOG.debug("the publishers that are known stay in use: %s", error)
+        else:
+            local.use(record.endpoint for record in records if record.member == BACKEND)
 
     def stop(self) -> None:
         """Unregister, pass on what is inside, end all threads and close all sockets.
@@ -102,11 +153,14 @@ class Proxy:
         """
         deadline = time.monotonic() + self._settings.sockets.linger
         self._directory.close()
-        forwarder, self._forwarder = self._forwarder, None
+        parts = [part for part in (self._router, self._publisher, self._local) if part]
+        self._router = self._publisher = self._local = None
+        for part in parts:
+            part.stop(deadline)
+        for part in parts:
+            part.join()
+            LOG.info("stopped; %s", part.statistics)
         sockets, self._sockets = self._sockets, None
-        if forwarder is not None:
-            forwarder.stop(deadline)
-            LOG.info("stopped; %s", forwarder.statistics)
         if sockets is not None:
             sockets.close()
 

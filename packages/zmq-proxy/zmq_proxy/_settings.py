@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,6 +14,7 @@ from oslo_config import cfg
 from zmq_core import (
     BindAddress,
     ConfigurationError,
+    Endpoint,
     NodeOptions,
     UnknownAdapter,
     resolve_bind_address,
@@ -20,7 +22,7 @@ from zmq_core import (
 from zmq_matchmaker import InvalidURL, MatchmakerURL
 from zmq_matchmaker.configuration import DirectorySettings, complete
 from zmq_proxy._errors import InvalidConfiguration
-from zmq_proxy._options import GROUP, PROXY_GROUP, command_line_value, shared_value
+from zmq_proxy._options import GROUP, PROXY_GROUP, Part, command_line_value, shared_value
 
 __all__ = ["Settings"]
 
@@ -53,13 +55,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sockets: NodeOptions
     """How its sockets behave, and the range of random ports."""
     address: BindAddress
+    parts: frozenset[Part]
+    """What it is to do."""
     frontend_port: int
     backend_port: int
+    publisher_frontend_port: int
+    publisher_port: int
     """0: a random port of the range."""
     matchmaker: MatchmakerURL
     directory: DirectorySettings
-    used: bool
-    """Whether services with the same configuration send through proxies."""
+    warnings: tuple[str, ...]
+    """What services with the same configuration would not expect."""
 
     @classmethod
     def load(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -68,24 +74,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         :raises InvalidConfiguration: a value that cannot work; names the option.
         :raises cfg.Error: a value in a file is not of its option's type; names it.
         """
-        url, query = _transport_url(conf.transport_url)
+        options = _ProxyOptions(conf)
+        url, query = _transport_url(options)
         values = _Values(conf, query)
-        frontend_port, backend_port = _ports(conf)
-        sockets, address = _sockets(conf, values)
+        parts = _parts(options)
+        local = _subscribe_on(values) if Part.LOCAL in parts else None
+        ports = _ports(options)
+        if local is not None and not ports["publisher_port"]:
+            ports["publisher_port"] = local.port
+        sockets, address = _sockets(options, values, local)
         scheme = url.scheme if url.scheme != _SCHEME else values["rpc_zmq_matchmaker"]
         url = url._replace(scheme=scheme, query=tuple(sorted(values.others().items())))
         try:
             return cls(
                 sockets=sockets,
                 address=address,
-                frontend_port=frontend_port,
-                backend_port=backend_port,
+                parts=parts,
+                **ports,
                 matchmaker=complete(url, conf),
                 directory=DirectorySettings.load(values.__getitem__, conf),
-                used=values["use_router_proxy"],
+                warnings=tuple(_mismatches(parts, values)),
             )
         except ValueError as error:
             raise InvalidConfiguration(f"transport_url or [{GROUP}]", str(error)) from error
+
+
+class _ProxyOptions:
+    """Options of `[zmq_proxy_opts]`: from the command line, which wins, or from the files."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            value = command_line_value(self._conf, name)
+        except ValueError as error:
+            raise InvalidConfiguration(f"--{name.replace('_', '-')}", str(error)) from error
+        return self._conf[PROXY_GROUP][name] if value is None else value
+
+    @property
+    def transport_url(self) -> str | None:
+        """The URL that tells the matchmaker."""
+        url: str | None = self["url"] or self._conf.transport_url
+        return url
 
 
 class _Values:
@@ -112,8 +143,9 @@ class _Values:
         }
 
 
-def _transport_url(text: str | None) -> tuple[MatchmakerURL, dict[str, str]]:
+def _transport_url(options: _ProxyOptions) -> tuple[MatchmakerURL, dict[str, str]]:
     """The URL and its query.  Its text may hold passwords, so that no error quotes it."""
+    text = options.transport_url
     if not text:
         raise InvalidConfiguration(
             "transport_url",
@@ -135,32 +167,75 @@ def _transport_url(text: str | None) -> tuple[MatchmakerURL, dict[str, str]]:
     return url, dict(parse_qsl(parts.query))
 
 
-def _ports(conf: cfg.ConfigOpts) -> tuple[int, int]:
-    ports = []
-    for name in ("frontend_port", "backend_port"):
-        try:
-            port = command_line_value(conf, name)
-        except ValueError as error:
-            raise InvalidConfiguration(f"--{name.replace('_', '-')}", str(error)) from error
-        ports.append(conf[PROXY_GROUP][name] if port is None else port)
-    frontend, backend = ports
-    if frontend == backend != 0:
-        raise InvalidConfiguration(
-            f"[{PROXY_GROUP}] backend_port",
-            f"{backend} is the frontend_port already; give it another, or 0 for a random one",
+def _parts(options: _ProxyOptions) -> frozenset[Part]:
+    if options["local_publisher"]:
+        return frozenset({Part.LOCAL})
+    role = options["role"]
+    return frozenset({Part.ROUTER, Part.PUBLISHER} if role == "both" else {Part(role)})
+
+
+def _mismatches(parts: frozenset[Part], values: _Values) -> Iterator[str]:
+    """What this proxy is for, and services with the same configuration do not use."""
+    others = (
+        f"services that share this configuration do not use it; set [{GROUP}] {{}} in all of them"
+    )
+    router, publisher = values["use_router_proxy"], values["use_pub_sub"]
+    if Part.ROUTER in parts and not router and not (Part.PUBLISHER in parts and publisher):
+        yield "this proxy routes, but use_router_proxy is false: " + others.format(
+            "use_router_proxy = true"
         )
-    return frontend, backend
+    if parts == {Part.PUBLISHER} and router:
+        yield (
+            "use_router_proxy is true, and this proxy does not route: services reach each other "
+            "only if another one does"
+        )
+    if not publisher and not (Part.ROUTER in parts and router):
+        yield "this proxy publishes, but use_pub_sub is false: " + others.format(
+            "use_pub_sub = true"
+        )
 
 
-def _sockets(conf: cfg.ConfigOpts, values: _Values) -> tuple[NodeOptions, BindAddress]:
+def _subscribe_on(values: _Values) -> Endpoint:
+    """Where the services of this node look for their local publisher."""
+    names = values["subscribe_on"]
+    option = f"[{GROUP}] subscribe_on"
+    if len(names) != 1:
+        raise InvalidConfiguration(
+            option,
+            f"names {len(names)} publishers; a local publisher needs the one under which the "
+            "services of this node find it, such as 127.0.0.1:9503",
+        )
+    try:
+        return Endpoint.parse(f"tcp://{names[0].removeprefix('tcp://')}")
+    except ConfigurationError as error:
+        raise InvalidConfiguration(option, error.problem) from error
+
+
+def _ports(options: _ProxyOptions) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for name in ("frontend_port", "backend_port", "publisher_port", "publisher_frontend_port"):
+        port = options[name]
+        if port and port in ports.values():
+            other = next(other for other, taken in ports.items() if taken == port)
+            raise InvalidConfiguration(
+                f"[{PROXY_GROUP}] {name}",
+                f"{port} is the {other} already; give it another, or 0 for a random one",
+            )
+        ports[name] = port
+    return ports
+
+
+def _sockets(
+    options: _ProxyOptions, values: _Values, local: Endpoint | None
+) -> tuple[NodeOptions, BindAddress]:
     fields = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
     fields["advertise_host"] = fields["advertise_host"] or ""
-    host = command_line_value(conf, "host") or conf[PROXY_GROUP].host
+    host = options["host"] or (local.host if local is not None else "")
     try:
-        options = NodeOptions(**fields)
+        node = NodeOptions(**fields)
         if not host:
-            return options, resolve_bind_address(options.bind_address, options.advertise_host)
-        return options, _address(host, options)
+            return node, resolve_bind_address(node.bind_address, node.advertise_host)
+        return node, _address(host, node)
     except ConfigurationError as error:
         raise _translated(error) from error
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place where the proxy's sockets are made, with the options that libzmq's defaults lack.
-
-Two of them face the network.  Senders PUSH to the frontend; receivers connect a
-DEALER, whose routing id is their name, to the backend, which only sends.
-"""
+"""The one place where sockets are made, with the options that libzmq's defaults lack."""
 
 from __future__ import annotations
 
@@ -18,68 +14,79 @@ import zmq
 from zmq_core import BindAddress, Endpoint, NodeOptions
 from zmq_proxy._errors import InvalidConfiguration, ProxyError
 from zmq_proxy._options import GROUP, PROXY_GROUP
-from zmq_proxy._settings import Settings
 
-__all__ = ["Socket", "Sockets"]
+__all__ = ["Socket", "SocketFactory"]
 
 MINIMUM_LIBZMQ: Final = (4, 3, 3)
 _MS: Final = 1000
 _CONTROL_PATIENCE_MS: Final = 1000
-# Receivers have nothing to say on the backend but the handshake.
+# Receivers have nothing to say on a backend but the handshake and what they subscribe to.
 _LONGEST_BACKEND_FRAME: Final = 4096
 _BACKEND_RCVHWM: Final = 10
+_RECONNECT_MS: Final = 100
+_RECONNECT_MOST_MS: Final = 5000
 
 Socket = zmq.Socket[bytes]
 
 
-class Sockets:
-    """The bound sockets of one proxy and their context.
+class SocketFactory:
+    """Makes the sockets of one proxy, in a context of its own.
 
-    Each socket may be used by one thread at a time; `control` is for the thread
-    that steers, the others are for the one that forwards.
-
-    :raises InvalidConfiguration: a port or address cannot be bound; names the option.
+    Thread-safe; each socket may be used by one thread at a time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, options: NodeOptions, address: BindAddress) -> None:
         if zmq.zmq_version_info() < MINIMUM_LIBZMQ:
             raise ProxyError(
                 f"libzmq {zmq.zmq_version()} is too old: install a pyzmq with libzmq "
                 f"{'.'.join(map(str, MINIMUM_LIBZMQ))} or newer"
             )
-        options = settings.sockets
-        self.secret = uuid.uuid4().bytes + uuid.uuid4().bytes
-        """The name of no peer: what goes there is for the forwarding thread itself."""
+        self._options = options
+        self._address = address
         self._context = zmq.Context(options.io_threads)
-        try:
-            self.frontend = self._listening(zmq.PULL, options)
-            self.backend = self._router(options)
-            frontend_port = _bind(
-                self.frontend, settings.address, settings.frontend_port, "frontend_port", options
-            )
-            backend_port = _bind(
-                self.backend, settings.address, settings.backend_port, "backend_port", options
-            )
-            self._companion = self._connect_companion()
-            self.control = self._connect_control()
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
-        self.frontend_endpoint = str(Endpoint(settings.address.advertise, frontend_port))
-        self.backend_endpoint = str(Endpoint(settings.address.advertise, backend_port))
 
-    def _router(self, options: NodeOptions) -> Socket:
-        """The backend: it refuses at once what it cannot route, and a peer that comes back
-        under its name gets what is sent to that name."""
-        socket = self._listening(zmq.ROUTER, options)
+    def pull(self) -> Socket:
+        """A frontend: senders PUSH to it."""
+        return self._socket(zmq.PULL)
+
+    def router(self) -> Socket:
+        """The backend of a router: it refuses at once what it cannot route, and a peer that
+        comes back under its name gets what is sent to that name."""
+        socket = self._backend(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.ROUTER_HANDOVER, 1)
-        socket.set(zmq.SNDTIMEO, 0)  # one receiver that does not read holds up nobody else
-        socket.set(zmq.MAXMSGSIZE, _LONGEST_BACKEND_FRAME)
         socket.set(zmq.RCVHWM, _BACKEND_RCVHWM)
         return socket
 
-    def _listening(self, kind: int, options: NodeOptions) -> Socket:
+    def publisher(self, kind: int = zmq.PUB) -> Socket:
+        """The backend of a publisher.  It refuses a message as a whole, at once, if one of its
+        subscribers does not read, so that this can be counted."""
+        socket = self._backend(kind)
+        socket.set(zmq.XPUB_NODROP, 1)
+        return socket
+
+    def subscriber(self) -> Socket:
+        """An XSUB that connects to publishers, again and again.
+
+        It is always read, so that heartbeats tell whether a publisher lives.
+        """
+        socket = self._socket(zmq.XSUB)
+        options = self._options
+        socket.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+        socket.set(zmq.CONNECT_TIMEOUT, int(options.connect_timeout * _MS))
+        socket.set(zmq.HEARTBEAT_IVL, int(options.heartbeat_interval * _MS))
+        socket.set(zmq.HEARTBEAT_TIMEOUT, int(options.heartbeat_timeout * _MS))
+        return socket
+
+    def _backend(self, kind: int) -> Socket:
+        socket = self._socket(kind)
+        socket.set(zmq.SNDTIMEO, 0)  # one receiver that does not read holds up nobody else
+        socket.set(zmq.MAXMSGSIZE, _LONGEST_BACKEND_FRAME)
+        return socket
+
+    def _socket(self, kind: int) -> Socket:
+        options = self._options
         socket = self._context.socket(kind)
         silence = options.heartbeat_interval + options.heartbeat_timeout
         idle, probes = options.tcp_keepalive_idle, options.tcp_keepalive_interval
@@ -106,76 +113,107 @@ class Sockets:
             socket.set(option, value)
         return socket
 
-    def _connect_companion(self) -> Socket:
-        """A peer of the backend that gets nothing and is always there.
+    # -- connections within the process ----------------------------------------------
+
+    def silent_peer(self, backend: Socket) -> Socket:
+        """A peer of the ROUTER `backend` that gets nothing and is always there.
 
         A mandatory ROUTER counts as writable only while some peer is; without this
         one, messages would wait unread, not refused, until the first peer came, and
         `zmq_proxy` would spin meanwhile.
         """
-        self.backend.bind("inproc://backend")
-        companion = self._context.socket(zmq.DEALER)
-        companion.set(zmq.LINGER, 0)
-        companion.set(zmq.ROUTING_ID, uuid.uuid4().bytes)
-        companion.connect("inproc://backend")
-        return companion
+        endpoint = f"inproc://{uuid.uuid4()}"
+        backend.bind(endpoint)
+        peer = self._context.socket(zmq.DEALER)
+        peer.set(zmq.LINGER, 0)
+        peer.set(zmq.ROUTING_ID, uuid.uuid4().bytes)
+        peer.connect(endpoint)
+        return peer
 
-    def _connect_control(self) -> Socket:
-        self.frontend.bind("inproc://frontend")
+    def stuffed_peer(self, backend: Socket, topic: bytes) -> Socket:
+        """A subscriber to `topic` at `backend` that never reads and has no room for more.
+
+        So a message on that topic is one that cannot be passed on.  To be made before
+        `backend` is bound to anything else.
+        """
+        endpoint = f"inproc://{uuid.uuid4()}"
+        backend.set(zmq.SNDHWM, 1)  # which counts for what is bound after it
+        backend.bind(endpoint)
+        backend.set(zmq.SNDHWM, self._options.send_hwm)
+        peer = self._context.socket(zmq.SUB)
+        peer.set(zmq.LINGER, 0)
+        peer.set(zmq.RCVHWM, 1)
+        peer.subscribe(topic)
+        peer.connect(endpoint)
+        for _ in range(self._options.send_hwm):
+            try:
+                backend.send(topic)
+            except zmq.Again:
+                break
+        return peer
+
+    def control(self, frontend: Socket) -> Socket:
+        """A PUSH to `frontend`, for commands."""
+        endpoint = f"inproc://{uuid.uuid4()}"
+        frontend.bind(endpoint)
         control = self._context.socket(zmq.PUSH)
         control.set(zmq.LINGER, 0)
         control.set(zmq.SNDTIMEO, _CONTROL_PATIENCE_MS)
-        control.connect("inproc://frontend")
+        control.connect(endpoint)
         return control
 
-    def close_data(self, linger: float) -> None:
-        """Close what the forwarding thread uses; `close` then waits at most `linger` seconds
-        for what the backend has not sent yet."""
-        self.frontend.close(0)
-        self.backend.close(int(linger * _MS))
-        self._companion.close(0)
+    # -- addresses -------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Close the rest and end the context."""
-        self.control.close(0)
-        self._context.term()
+    def bind(self, socket: Socket, port: int, name: str) -> str:
+        """Bind to `port`, or to a free one of the range; the endpoint to tell others.
 
-
-def _bind(socket: Socket, address: BindAddress, port: int, name: str, options: NodeOptions) -> int:
-    """Bind to `port`, or to a free one of the range; returns the port that was bound."""
-    if port:
-        if not _try_bind(socket, address.endpoint(port), name):
+        :raises InvalidConfiguration: it cannot be bound; names the option, which is `name`.
+        """
+        if not port:
+            port = self._bind_in_range(socket, name)
+        elif not self._try_bind(socket, port, name):
             raise InvalidConfiguration(
                 f"[{PROXY_GROUP}] {name}",
-                f"the port {port} of {address.host!r} is in use; stop what holds it, choose "
+                f"the port {port} of {self._address.host!r} is in use; stop what holds it, choose "
                 "another, or 0 for a random one",
             )
-        return port
-    size = options.max_port - options.min_port
-    start = random.randrange(size)
-    tried = min(size, options.bind_retries)
-    for offset in range(tried):
-        port = options.min_port + (start + offset) % size
-        if _try_bind(socket, address.endpoint(port), name):
-            return port
-    raise InvalidConfiguration(
-        f"[{GROUP}] rpc_zmq_min_port",
-        f"ports range exceeded: {tried} of the {size} ports from {options.min_port} up to, not "
-        f"including, rpc_zmq_max_port {options.max_port} were tried on {address.host!r} for the "
-        f"{name} and all are in use; widen the range or name a {name}",
-    )
+        return str(Endpoint(self._address.advertise, port))
 
-
-def _try_bind(socket: Socket, endpoint: str, name: str) -> bool:
-    """Bind; false if the port is in use."""
-    try:
-        socket.bind(endpoint)
-    except zmq.ZMQError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
+    def _bind_in_range(self, socket: Socket, name: str) -> int:
+        options = self._options
+        size = options.max_port - options.min_port
+        start = random.randrange(size)
+        tried = min(size, options.bind_retries)
+        for offset in range(tried):
+            port = options.min_port + (start + offset) % size
+            if self._try_bind(socket, port, name):
+                return port
         raise InvalidConfiguration(
-            f"[{PROXY_GROUP}] host",
-            f"cannot bind {endpoint} for the {name}: {error.strerror}; see also "
-            f"[{GROUP}] rpc_zmq_bind_address",
-        ) from error
-    return True
+            f"[{GROUP}] rpc_zmq_min_port",
+            f"ports range exceeded: {tried} of the {size} ports from {options.min_port} up to, not "
+            f"including, rpc_zmq_max_port {options.max_port} were tried on "
+            f"{self._address.host!r} for the {name} and all are in use; widen the range or name a "
+            f"{name}",
+        )
+
+    def _try_bind(self, socket: Socket, port: int, name: str) -> bool:
+        """Bind; false if the port is in use."""
+        endpoint = self._address.endpoint(port)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise InvalidConfiguration(
+                f"[{PROXY_GROUP}] host",
+                f"cannot bind {endpoint} for the {name}: {error.strerror}; see also "
+                f"[{GROUP}] rpc_zmq_bind_address",
+            ) from error
+        return True
+
+    def close(self) -> None:
+        """End the context, and with it what is left of the sockets.
+
+        Waits for what closed sockets have still to send, as long as they were told to.
+        """
+        self._context.destroy()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All ways by which a node sends: links to peers, uplinks to routers, publishers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from zmq_core._envelope import Envelope, encode
+from zmq_core._errors import NodeClosed, NotDelivered
+from zmq_core._identity import MessageIds
+from zmq_core._link import Link
+from zmq_core._linkcontext import LinkContext
+from zmq_core._options import NodeOptions
+from zmq_core._pending import FOREVER, Patience
+from zmq_core._publications import Publications
+from zmq_core._uplinks import Uplinks
+
+__all__ = ["Roads"]
+
+LOG = logging.getLogger(__name__)
+
+
+class Roads:
+    """Sends for one node, from its start until `close`.  Thread-safe."""
+
+    def __init__(
+        self, context: LinkContext, name: bytes, ids: MessageIds, options: NodeOptions
+    ) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._closed = False
+        self.links: dict[str, Link] = {}
+        """By endpoint."""
+        self.uplinks = Uplinks(context, name, options)
+        self.publications = Publications(context, name, ids, options.connect_timeout)
+
+    def send(self, endpoint: str, routing_id: str, envelope: Envelope, deadline: float) -> None:
+        """Hand a message over, or, if it wants to be acknowledged, wait for that.
+
+        To the peer of `routing_id` through a router, to `endpoint` without one.  Raises
+        what `Node.send` does.
+        """
+        frames = encode(envelope)
+        if routing_id:
+            self.uplinks.send(endpoint, routing_id.encode(), envelope.id, frames, deadline)
+        else:
+            self.link(endpoint).send(frames, deadline)
+
+    def ask(
+        self,
+        endpoint: str,
+        routing_id: str,
+        envelope: Envelope,
+        patience: Patience,
+        send_deadline: float = FOREVER,
+    ) -> Envelope:
+        """Send a message in the same way and wait for its answer, as `Node.request` does."""
+        frames = encode(envelope)
+        if not routing_id:
+            link = self.link(endpoint)
+            return link.request(envelope.id, frames, patience, send_deadline)
+        peer = routing_id.encode()
+        return self.uplinks.request(endpoint, peer, envelope.id, frames, patience, send_deadline)
+
+    def connect(self, endpoints: Iterable[str]) -> None:
+        """Begin to connect to all `endpoints` at once."""
+        for endpoint in endpoints:
+            try:
+                self.link(endpoint)
+            except NotDelivered as error:
+                LOG.debug("not connected: %s", error)
+
+    def link(self, endpoint: str) -> Link:
+        """The link to a peer, made now if there is none.
+
+        :raises PeerUnreachable: the endpoint is none, or its name does not resolve.
+        """
+        link = self.links.get(endpoint)
+        if link is not None:
+            return link
+        link = Link(endpoint, self._context, self._link_closed)
+        try:
+            with self._lock:
+                if self._closed:
+                    raise NodeClosed("the node is closed")
+                other = self.links.setdefault(endpoint, link)
+            if other is link:
+                link.open()
+            return other
+        except BaseException:
+            link.close("it was not opened")  # others may be waiting for it already
+            raise
+
+    def _link_closed(self, link: Link) -> None:
+        with self._lock:
+            if self.links.get(link.endpoint) is link:
+                del self.links[link.endpoint]
+
+    def close(self, reason: str) -> None:
+        """End all of them; what is unanswered fails.  Idempotent."""
+        with self._lock:
+            self._closed = True
+            links = list(self.links.values())
+        for link in links:
+            link.close(reason)
+        self.uplinks.close(reason)
+        self.publications.close(reason)
