@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from zmq_core import Envelope, MessageType, TargetKey, decode, encode
-from zmq_matchmaker import Matchmaker, MatchmakerURL, Record, load
+from zmq_matchmaker import Key, Matchmaker, MatchmakerURL, Record, load
 from zmq_proxy import BACKEND, FRONTEND, ROUTERS
 
 KEY = TargetKey("openstack", "echo").encoded
@@ -125,17 +125,17 @@ class Deployment:
         self.processes.append(process)
         return process
 
-    def records(self) -> tuple[Record, ...]:
+    def records(self, key: Key = ROUTERS) -> tuple[Record, ...]:
         """What the proxies have registered."""
-        return self.matchmaker.lookup([ROUTERS])[0]
+        return self.matchmaker.lookup([key])[0]
 
-    def endpoints(self, process: ProxyProcess) -> tuple[str, str]:
+    def endpoints(self, process: ProxyProcess, key: Key = ROUTERS) -> tuple[str, str]:
         """Frontend and backend of `process`, as soon as it has registered."""
 
         def found() -> dict[str, str]:
             assert process.process.poll() is None, process.output
             node = f"/{process.process.pid}/"
-            return {r.member: r.endpoint for r in self.records() if node in r.node}
+            return {r.member: r.endpoint for r in self.records(key) if node in r.node}
 
         wait_for(lambda: set(found()) == {FRONTEND, BACKEND})
         return found()[FRONTEND], found()[BACKEND]

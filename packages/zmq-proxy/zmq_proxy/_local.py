@@ -40,8 +40,8 @@ class LocalStatistics:
     """Messages that came from publishers and were sent to subscribers."""
     bytes: int = 0
     """The size of these, without ZMTP's own."""
-    missed: int = 0
-    """Of these, those that at least one subscriber did not get, since its queue was full."""
+    stalls: int = 0
+    """Times that a subscriber's queue was full: it misses what comes until half is free."""
 
 
 class LocalPublisher:
@@ -152,6 +152,6 @@ class LocalPublisher:
             try:
                 self._downstream.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
-                self._statistics.missed += 1
-                self._log.warning("missed", "a subscriber does not read, and misses messages")
+                self._statistics.stalls += 1
+                self._log.warning("stalled", "a subscriber does not read, and misses messages")
                 send_to_those_who_read(self._downstream, frames)

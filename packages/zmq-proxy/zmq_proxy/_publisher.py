@@ -3,8 +3,9 @@
 
 `[filter] [header] [key] [body]` comes in, and the backend, a PUB, sends it as it is to
 each peer with a subscription that the filter begins with.  When one of them does not
-read and its queue is full, the backend refuses the whole message, so that the loss
-can be counted; then it is sent to the others.
+read and its queue is full, the backend refuses the message, so that this can be
+counted and told; then it is sent to the others.  From then on libzmq leaves that peer
+out, silently, until it has read half of its queue.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ __all__ = ["Publisher", "PublisherStatistics", "send_to_those_who_read"]
 class PublisherStatistics:
     """Counters since the start.  What everybody gets is not counted: libzmq does that alone."""
 
-    missed: int = 0
-    """Messages that at least one subscriber did not get, since its queue was full."""
+    stalls: int = 0
+    """Times that a subscriber's queue was full: it misses what comes until half is free."""
     malformed: int = 0
     """Of these, those that were no messages of the protocol, and that nobody got."""
 
@@ -53,7 +54,7 @@ class Publisher(Forwarder):
         return replace(self._statistics)
 
     def _refused(self, why: int, rest: list[bytes]) -> None:
-        self._statistics.missed += 1
+        self._statistics.stalls += 1
         try:
             # The filter, which is gone, was the encoded key.
             key = TargetKey.decode(rest[1]) if len(rest) == 3 else None
@@ -63,7 +64,7 @@ class Publisher(Forwarder):
             # Or a node's message to itself, which is repeated until it comes back.
             self._statistics.malformed += 1
             return
-        self._log.warning("missed", "a subscriber of %s does not read, and misses messages", key)
+        self._log.warning("stalled", "a subscriber of %s does not read, and misses messages", key)
         send_to_those_who_read(self.backend, [key.encoded, *rest])
 
     def _tidy(self) -> None:
