@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -121,8 +122,10 @@ def make_proxy(
     """Starts proxies and ends them."""
     made: list[ProxyProcess] = []
 
+    numbers = itertools.count()
+
     def make(url: str, services: Mapping[str, Any] | None = None, **options: Any) -> ProxyProcess:
-        folder = tmp_path / f"proxy-{len(made)}"
+        folder = tmp_path / f"proxy-{next(numbers)}"
         folder.mkdir()
         made.append(ProxyProcess(folder, url, services, **options))
         return made[-1]

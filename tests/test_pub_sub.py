@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections import Counter
@@ -16,7 +17,7 @@ from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
 from harness.services import Service
-from harness.traffic import client, established
+from harness.traffic import at_once, client, established
 from oslo_config import cfg
 
 MakeProxy = Callable[..., ProxyProcess]
@@ -26,7 +27,30 @@ MakeTransport = Callable[..., Any]
 
 def publishers(make_proxy: MakeProxy, url: str, number: int = 2, **options: Any) -> list[Any]:
     """So many proxies that publish and do not route."""
-    return [make_proxy(url, role="publisher", **options) for _ in range(number)]
+    make = functools.partial(make_proxy, url, role="publisher", **options)
+    return at_once([make] * number)
+
+
+def services(
+    make_service: MakeService,
+    url: str,
+    names: Iterable[str],
+    *others: tuple[str, str],
+    **config: Any,
+) -> list[Service]:
+    """Services of those names that listen on `work` and on `others` (exchange and topic)."""
+    topics = [("", "work"), *others]
+    return at_once(
+        [
+            functools.partial(
+                make_service,
+                url,
+                *((exchange, topic, name) for exchange, topic in topics),
+                **config,
+            )
+            for name in names
+        ]
+    )
 
 
 def noted(transport: Any, name: str) -> Counter[str]:
@@ -54,13 +78,13 @@ def test_a_fanout_reaches_every_listener_once_with_any_number_of_publishers(
 ) -> None:
     proxies = publishers(make_proxy, url)
     names = ["one", "two", "three"]
-    services = [make_service(url, ("", "work", name), ("", "work-x", name)) for name in names]
+    processes = services(make_service, url, names, ("", "work-x"))
     transport = make_transport(url)
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
         caster.cast({}, "note", text=str(number))
     await_notes(transport, names, range(20))
-    for service in services:
+    for service in processes:
         ports = {connection.raddr.port for connection in established(service.pid)}
         assert all(set(proxy.ports) <= ports for proxy in proxies), "they subscribe at all"
 
@@ -70,8 +94,7 @@ def test_the_sender_of_a_fanout_connects_to_publishers_only(
 ) -> None:
     publishers(make_proxy, file_url)
     names = ["one", "two", "three"]
-    for name in names:
-        make_service(file_url, ("", "work", name))
+    services(make_service, file_url, names)
     sender = make_service(file_url, ("", "sender", "s"))
     transport = make_transport(file_url)
     before = len(established(sender.pid))
@@ -108,8 +131,7 @@ def test_without_a_publisher_everybody_gets_a_copy_and_one_warning_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     names = ["one", "two"]
-    for name in names:
-        make_service(file_url, ("", "work", name))
+    services(make_service, file_url, names)
     transport = make_transport(file_url)
     with caplog.at_level(logging.WARNING):
         for number in range(10):
@@ -152,8 +174,7 @@ def test_publishers_that_come_and_are_stopped_cost_no_fanout(
     url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
 ) -> None:
     names = ["one", "two"]
-    for name in names:
-        make_service(url, ("", "work", name))
+    services(make_service, url, names)
     transport = make_transport(url)
     with Caster(transport) as caster:
         caster.more(100)
@@ -207,8 +228,7 @@ def test_a_notification_still_goes_to_one_listener_of_each_pool(
 ) -> None:
     publishers(make_proxy, file_url)
     listenings = [Listening(topics=["events"]), Listening(topics=["events"], pool="audit")]
-    for name in ("one", "two"):
-        make_service(file_url, ("", "work", name), notifications=listenings)
+    services(make_service, file_url, ["one", "two"], notifications=listenings)
     notifier = oslo_messaging.Notifier(
         make_transport(file_url, notifications=True),
         publisher_id="tests",
@@ -241,7 +261,7 @@ def test_a_local_publisher_subscribes_once_for_all_services_of_its_node(
     shared = {"subscribe_on": f"127.0.0.1:{free_port}"}
     local = make_proxy(url, shared, local_publisher=True)
     names = ["one", "two", "three"]
-    services = [make_service(url, ("", "work", name), options=shared) for name in names]
+    processes = services(make_service, url, names, options=shared)
     transport = make_transport(url)
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
@@ -255,7 +275,7 @@ def test_a_local_publisher_subscribes_once_for_all_services_of_its_node(
         return sorted(port for port in ports if port in backends)
 
     assert subscribed(local.process.pid) == sorted(backends)
-    for service in services:
+    for service in processes:
         assert subscribed(service.pid) == []
         assert free_port in {connection.raddr.port for connection in established(service.pid)}
 

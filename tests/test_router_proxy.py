@@ -19,7 +19,7 @@ from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
 from harness.services import Service
-from harness.traffic import Callers, client, established
+from harness.traffic import Callers, at_once, client, established
 from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
@@ -52,7 +52,7 @@ def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
     make_transport: MakeTransport,
     proxied: None,
 ) -> None:
-    proxies = [make_proxy(url) for _ in range(2)]
+    proxies = at_once([lambda: make_proxy(url)] * 2)
     heard = [Listening(topics=["events"])]
     services = [
         make_service(url, ("", "work", name), notifications=heard, options=PROXIED)
@@ -156,7 +156,7 @@ def test_a_proxy_that_is_stopped_costs_no_call(
     make_transport: MakeTransport,
     proxied: None,
 ) -> None:
-    proxies = [make_proxy(file_url) for _ in range(3)]
+    proxies = at_once([lambda: make_proxy(file_url)] * 3)
     make_service(file_url, ("", "work", "one"), options=PROXIED)
     caller = client(make_transport(file_url))
     with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
@@ -175,7 +175,7 @@ def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(
     make_transport: MakeTransport,
     proxied: None,
 ) -> None:
-    proxies = [make_proxy(file_url) for _ in range(3)]
+    proxies = at_once([lambda: make_proxy(file_url)] * 3)
     make_service(file_url, ("", "work", "one"), options=PROXIED)
     caller = client(make_transport(file_url))
     with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
@@ -194,7 +194,7 @@ def test_a_call_that_is_being_worked_on_outlives_the_proxy_that_brought_it(
     make_transport: MakeTransport,
     proxied: None,
 ) -> None:
-    proxies = [make_proxy(file_url) for _ in range(2)]
+    proxies = at_once([lambda: make_proxy(file_url)] * 2)
     make_service(file_url, ("", "work", "one"), options=PROXIED)
     caller = client(make_transport(file_url), timeout=30)
     caller.call({}, "echo", value=1)
