@@ -26,14 +26,14 @@ _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _LOOK_INTERVAL: Final = 1.0
 
 _DESCRIPTION: Final = """
-Passes messages of oslo.messaging over ZeroMQ on to the peer that they name, so that
-processes need connections to proxies only. Reads transport_url, [oslo_messaging_zmq] and
+Passes messages of oslo.messaging over ZeroMQ on to the peer that they name (router), so that
+processes need connections to proxies only, and to all who have subscribed (publisher). Reads transport_url, [oslo_messaging_zmq] and
 [zmq_proxy_opts] from the services' own configuration files; the command line wins.
 """
 _EPILOG: Final = """
 Ends with 0 on SIGTERM and SIGINT, after it has unregistered and passed on what is inside,
-within zmq_linger. Services use it that have use_router_proxy = true in [oslo_messaging_zmq].
-This version is a router only: it publishes nothing; see docs/proxy.md.
+within zmq_linger. Services use it that have use_router_proxy or use_pub_sub = true in
+[oslo_messaging_zmq]; see docs/proxy.md.
 """
 
 
