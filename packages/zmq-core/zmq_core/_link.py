@@ -35,7 +35,7 @@ from zmq_core._outstanding import Answered, Outstanding
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._sockets import POLLIN, POLLOUT, Socket, events_of, receive_whole, send_whole
 
-__all__ = ["Link"]
+__all__ = ["Link", "LinkRetired"]
 
 _READ_BATCH: Final = 50
 
@@ -44,6 +44,10 @@ class _State(enum.Enum):
     CONNECTING = enum.auto()
     READY = enum.auto()
     CLOSED = enum.auto()
+
+
+class LinkRetired(PeerUnreachable):
+    """The link was closed since nobody had used it for long: make another."""
 
 
 class Link:
@@ -56,6 +60,8 @@ class Link:
         self._lock = threading.Lock()
         self._state = _State.CONNECTING
         self._reason = "closed"
+        self._retired = False
+        self._used = time.monotonic()
         self._outstanding = Outstanding(endpoint, context.statistics, context.log, self._take_back)
         self._scheduled = False
         self._blocked: list[threading.Lock] = []
@@ -137,6 +143,17 @@ class Link:
             self._context.reactor.call_soon(self._connection.dispose)
         self._closed(self)
 
+    def retire(self, unused_since: float) -> None:
+        """Close the link if nothing was sent since then and nobody waits for an answer."""
+        with self._lock:
+            busy = self._outstanding or self._blocked or self._read_by_caller
+            if self._state is not _State.READY or busy or self._used > unused_since:
+                return
+            self._state = _State.CLOSED
+            self._retired = True
+            self._context.reactor.call_soon(self._connection.dispose)
+        self._closed(self)
+
     # -- sending ---------------------------------------------------------------------
 
     def _transmit(
@@ -149,9 +166,11 @@ class Link:
         while True:
             with self._lock:
                 if self._state is _State.CLOSED:
-                    raise PeerUnreachable(self.endpoint, self._reason)
+                    kind = LinkRetired if self._retired else PeerUnreachable
+                    raise kind(self.endpoint, self._reason)
                 socket = self._connection.socket
                 if socket is not None and self._may_send() and send_whole(socket, frames):
+                    self._used = time.monotonic()
                     reads = request is not None and self._expect(*request)
                     if self._blocked or events_of(socket) & POLLIN:
                         self._schedule()

@@ -21,6 +21,7 @@ _TIMES: Final = (
     ("connect_timeout", _SHORTEST, _DAY),
     ("heartbeat_interval", _SHORTEST, _LONGEST_SILENCE),
     ("heartbeat_timeout", _SHORTEST, _LONGEST_SILENCE),
+    ("idle_timeout", 0.0, _DAY),
 )
 _NUMBERS: Final = (
     ("send_hwm", 2**31 - 1),
@@ -66,6 +67,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: float = 1.0
     heartbeat_timeout: float = 3.0
     """ZMTP heartbeats: a silent peer is lost after at most interval + timeout."""
+    idle_timeout: float = 0.0
+    """After which a direct connection that nothing was sent by is closed; 0: never."""
     tcp_keepalive: bool = True
     tcp_keepalive_idle: int = -1
     tcp_keepalive_count: int = -1

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterable
 
 from zmq_core._envelope import Envelope, encode
 from zmq_core._errors import NodeClosed, NotDelivered
 from zmq_core._identity import MessageIds
-from zmq_core._link import Link
+from zmq_core._link import Link, LinkRetired
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions
 from zmq_core._pending import FOREVER, Patience
@@ -31,6 +33,8 @@ class Roads:
         self._context = context
         self._lock = threading.Lock()
         self._closed = False
+        self._idle_timeout = options.idle_timeout
+        self._watching = False
         self.links: dict[str, Link] = {}
         """By endpoint."""
         self.uplinks = Uplinks(context, name, options)
@@ -45,8 +49,11 @@ class Roads:
         frames = encode(envelope)
         if routing_id:
             self.uplinks.send(endpoint, routing_id.encode(), envelope.id, frames, deadline)
-        else:
-            self.link(endpoint).send(frames, deadline)
+            return
+        while True:
+            with contextlib.suppress(LinkRetired):
+                self.link(endpoint).send(frames, deadline)
+                return
 
     def ask(
         self,
@@ -58,11 +65,14 @@ class Roads:
     ) -> Envelope:
         """Send a message in the same way and wait for its answer, as `Node.request` does."""
         frames = encode(envelope)
-        if not routing_id:
-            link = self.link(endpoint)
-            return link.request(envelope.id, frames, patience, send_deadline)
-        peer = routing_id.encode()
-        return self.uplinks.request(endpoint, peer, envelope.id, frames, patience, send_deadline)
+        if routing_id:
+            return self.uplinks.request(
+                endpoint, routing_id.encode(), envelope.id, frames, patience, send_deadline
+            )
+        while True:
+            with contextlib.suppress(LinkRetired):
+                link = self.link(endpoint)
+                return link.request(envelope.id, frames, patience, send_deadline)
 
     def connect(self, endpoints: Iterable[str]) -> None:
         """Begin to connect to all `endpoints` at once."""
@@ -88,10 +98,28 @@ class Roads:
                 other = self.links.setdefault(endpoint, link)
             if other is link:
                 link.open()
+                self._watch_idle()
             return other
         except BaseException:
             link.close("it was not opened")  # others may be waiting for it already
             raise
+
+    def _watch_idle(self) -> None:
+        """Close links that are idle for longer than they may, now and then."""
+        with self._lock:
+            if self._watching or not self._idle_timeout or self._closed:
+                return
+            self._watching = True
+        self._context.reactor.call_later(self._idle_timeout / 4, self._retire_idle)
+
+    def _retire_idle(self) -> None:
+        unused_since = time.monotonic() - self._idle_timeout
+        for link in list(self.links.values()):
+            link.retire(unused_since)
+        with self._lock:
+            self._watching = False
+        if self.links:
+            self._watch_idle()
 
     def _link_closed(self, link: Link) -> None:
         with self._lock:

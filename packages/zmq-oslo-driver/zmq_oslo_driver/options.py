@@ -146,6 +146,19 @@ OPTIONS: Final[list[cfg.Opt]] = [
         "notifications do not stop a service.",
     ),
     cfg.BoolOpt(
+        "use_dynamic_connections",
+        default=False,
+        help="Close direct connections that are not used, and make them anew when they are.",
+    ),
+    cfg.FloatOpt(
+        "zmq_idle_timeout",
+        default=60.0,
+        min=1,
+        max=86400,
+        help="With use_dynamic_connections: seconds without a message after which a connection "
+        "is closed.",
+    ),
+    cfg.BoolOpt(
         "use_router_proxy",
         default=False,
         help="Send and receive through the zmq-proxy processes that are registered, so that a "

@@ -72,8 +72,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         node = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
         node["advertise_host"] = node["advertise_host"] or ""
         keepalive = values["zmq_tcp_keepalive"]
+        idle = values["zmq_idle_timeout"] if values["use_dynamic_connections"] else 0.0
         return cls(
-            node=NodeOptions(**node, tcp_keepalive=keepalive),
+            node=NodeOptions(**node, tcp_keepalive=keepalive, idle_timeout=idle),
             matchmaker=complete(_matchmaker_url(url, values), conf),
             serializer=NAMES[values["rpc_zmq_serialization"]],
             backlog=values["rpc_zmq_topic_backlog"],

@@ -27,8 +27,9 @@ _LOOK_INTERVAL: Final = 1.0
 
 _DESCRIPTION: Final = """
 Passes messages of oslo.messaging over ZeroMQ on to the peer that they name (router), so that
-processes need connections to proxies only, and to all who have subscribed (publisher). Reads transport_url, [oslo_messaging_zmq] and
-[zmq_proxy_opts] from the services' own configuration files; the command line wins.
+processes need connections to proxies only, and to all who have subscribed (publisher). Reads
+transport_url, [oslo_messaging_zmq] and [zmq_proxy_opts] from the services' own configuration
+files; the command line wins.
 """
 _EPILOG: Final = """
 Ends with 0 on SIGTERM and SIGINT, after it has unregistered and passed on what is inside,

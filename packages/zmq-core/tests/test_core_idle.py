@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections that nobody uses are closed, and nobody notices."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from zmq_core import Incoming, Node, TargetKey
+
+KEY = TargetKey("openstack", "topic")
+
+
+@pytest.fixture
+def server(make_node: Callable[..., Node]) -> Node:
+    """It answers at once, but what is to be done slowly."""
+    node = make_node()
+
+    def handle(incoming: Incoming) -> None:
+        if incoming.body == b"slow":
+            threading.Timer(1.0, lambda: incoming.reply(b"done")).start()
+        else:
+            incoming.reply(incoming.body)
+
+    node.serve(KEY, handle)
+    return node
+
+
+def test_a_connection_that_nothing_is_sent_by_is_closed_and_made_anew_when_needed(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    client = make_node(idle_timeout=0.2)
+    endpoint = server.bind()
+    for body in (b"one", b"two"):
+        assert client.request(endpoint, KEY, body, timeout=10).body == body
+        until(lambda: not client.links)
+
+
+def test_a_connection_with_a_request_out_is_not_idle(
+    make_node: Callable[..., Node], server: Node
+) -> None:
+    client = make_node(idle_timeout=0.1)
+    assert client.request(server.bind(), KEY, b"slow", timeout=10).body == b"done"
+
+
+def test_without_the_option_connections_stay(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    stays, goes = make_node(), make_node(idle_timeout=0.1)
+    for client in (stays, goes):
+        client.request(server.bind(), KEY, b"x", timeout=10)
+    until(lambda: not goes.links)
+    assert stays.links
+
+
+def test_what_is_sent_while_a_connection_is_being_closed_goes_by_a_new_one(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    client = make_node(idle_timeout=0.001)  # so that it happens all the time
+    endpoint = server.bind()
+    taken: list[bytes] = []
+    casts = server.listen(TargetKey("openstack", "casts"), lambda i: taken.append(i.body))
+    failures: list[Exception] = []
+
+    def send_on() -> None:
+        try:
+            for _ in range(200):
+                client.request(endpoint, KEY, b"x", timeout=10)
+                client.send(endpoint, TargetKey("openstack", "casts"), b"y", timeout=10)
+        except Exception as error:  # noqa: BLE001 - what is under test
+            failures.append(error)
+
+    threads = [threading.Thread(target=send_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    until(lambda: len(taken) == 4 * 200)
+    casts.close()
