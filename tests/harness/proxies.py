@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from harness.leaks import wait_until
 from harness.services import child_environment
 from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
 
-_PARTS = {"router": Role.ROUTER, "publisher": Role.PUBLISHER}
+_ROLES = {
+    "router": [Role.ROUTER],
+    "publisher": [Role.PUBLISHER],
+    "both": [Role.ROUTER, Role.PUBLISHER],
+}
 
 
 class ProxyProcess:
@@ -27,17 +31,29 @@ class ProxyProcess:
         self, folder: Path, url: str, services: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
         options = {"host": "127.0.0.1", "role": "router", **options}
-        config = folder / "proxy.conf"
-        config.write_text(
+        config = (
             f"[DEFAULT]\ntransport_url = {url}\n"
             + _section("oslo_messaging_zmq", services or {})
             + _section("zmq_proxy_opts", options)
         )
+        self._start(folder, url, config)
+        self.await_ready([] if "local_publisher" in options else _ROLES[options["role"]])
+
+    @classmethod
+    def of_config(cls, folder: Path, url: str, config: str) -> Self:
+        """One with the whole text of a configuration file; `await_ready` is left to the caller."""
+        made = cls.__new__(cls)
+        made._start(folder, url, config)
+        return made
+
+    def _start(self, folder: Path, url: str, config: str) -> None:
+        file = folder / "proxy.conf"
+        file.write_text(config)
         self._url = url
         self._log = folder / "proxy.log"
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "zmq_proxy", f"--config-file={config}"],
+                [sys.executable, "-W", "ignore", "-m", "zmq_proxy", f"--config-file={file}"],
                 env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -47,19 +63,22 @@ class ProxyProcess:
         """On which it is registered."""
         self.subscriber_ports: list[int] = []
         """Those of them at which services subscribe."""
-        if "local_publisher" in options:
-            wait_until(lambda: "publishes for this node" in self.output, "it publishes")
-        else:
-            role = options["role"]
-            wanted = list(_PARTS.values()) if role == "both" else [_PARTS[role]]
-            self._await_registration(wanted)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
 
     @property
     def output(self) -> str:
         """What it has printed until now."""
         return self._log.read_text()
 
-    def _await_registration(self, roles: Sequence[Role]) -> None:
+    def await_ready(self, roles: Sequence[Role]) -> None:
+        """Wait until it is registered under these roles; without any, until it publishes."""
+        if not roles:
+            wait_until(lambda: "publishes for this node" in self.output, "it publishes")
+            return
         matchmaker = load(MatchmakerURL.parse(self._url))
 
         def registered() -> bool:

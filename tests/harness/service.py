@@ -50,6 +50,7 @@ class ServiceConfig(msgspec.Struct):
     """Exchange (or nothing), topic and server of each RPC server."""
     notifications: list[Listening] = []
     options: dict[str, Any] = {}
+    config_file: str = ""
     eventlet: bool = False
     fork_before_start: bool = False
     """Make and use the transport in a parent process, serve in its child."""
@@ -221,7 +222,8 @@ def listener(transport: Any, item: Listening, endpoint: Endpoint, executor: str)
 def main() -> None:
     config = msgspec.json.decode(sys.argv[1].encode(), type=ServiceConfig)
     logging.basicConfig(level=config.log_level, stream=sys.stderr)
-    cfg.CONF([], project="harness")
+    files = [f"--config-file={config.config_file}"] if config.config_file else []
+    cfg.CONF(files, project="harness", default_config_files=[], default_config_dirs=[])
     from zmq_oslo_driver import options
 
     options.register(cfg.CONF)
