@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests through proxies: when one counts as lost, and who still has it."""
+"""Requests through proxies: when one counts as lost."""
 
 from __future__ import annotations
 
 import pytest
 
-from zmq_core import Envelope, Flag, MessageType, NackCode, PeerLost, ProxyLost, QueueFull, Refused
+from zmq_core import Envelope, MessageType, NackCode, PeerLost, ProxyLost, QueueFull, Refused
 from zmq_core._pending import Patience, PendingRequest
-from zmq_core._routed import Asked, HeldRequests, judge
+from zmq_core._routed import Asked, judge
 
 ID = bytes(range(16))
 PEER = b"host/1/oslo/abc"
@@ -55,33 +55,3 @@ def test_a_refused_request_was_not_delivered(asked: Asked) -> None:
     assert isinstance(refused, Refused)
     assert refused.code is NackCode.UNROUTABLE
     assert isinstance(judge(asked, CALL.refused(NackCode.QUEUE_FULL)), QueueFull)
-
-
-def test_a_request_is_held_until_it_is_answered() -> None:
-    held = HeldRequests()
-    held.add(PEER, CALL, now=100.0)
-    assert held.reply_to_probe(PEER, PROBE).type is MessageType.HEARTBEAT
-    assert held.reply_to_probe(b"somebody else", PROBE).nack_code is NackCode.UNKNOWN_ID
-    held.answered(PEER, ALIVE)
-    assert held.reply_to_probe(PEER, PROBE).type is MessageType.HEARTBEAT
-    held.answered(PEER, Envelope(type=MessageType.REPLY, id=ID))
-    denial = held.reply_to_probe(PEER, PROBE)
-    assert (denial.nack_code, denial.subject) == (NackCode.UNKNOWN_ID, MessageType.PROBE)
-
-
-def test_what_wants_no_answer_is_not_held() -> None:
-    held = HeldRequests()
-    cast = Envelope(type=MessageType.CAST, id=ID, key=CALL.key)
-    held.add(PEER, cast, now=100.0)
-    assert len(held) == 0
-    wanted = Envelope(type=MessageType.CAST, id=ID, key=CALL.key, flags=Flag.ACK_WANTED)
-    held.add(PEER, wanted, now=100.0)
-    assert len(held) == 1
-
-
-def test_what_an_application_never_answers_is_forgotten_when_its_time_is_over() -> None:
-    held = HeldRequests()
-    for number in range(50_000):
-        late = Envelope(type=MessageType.CALL, id=number.to_bytes(16, "big"), ttl=1.0)
-        held.add(PEER, late, now=number / 100)
-    assert len(held) <= 10_000

@@ -68,6 +68,8 @@ class Flag(enum.IntFlag):
     ACK_WANTED = 1
     FAILED = 2
     """On a REPLY: the body describes a failure, not a result."""
+    REPEATABLE = 4
+    """On a CALL: it may be sent again under its id; the reply is to be kept for that."""
 
 
 # Tables, because calling an enum class costs more than the rest of decode().

@@ -164,6 +164,8 @@ class Frontend:
         check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
+        if self._reception.requests:
+            self._reception.requests.answered(peer, envelope, time.monotonic())
         return self._outbox.put(peer, envelope, patience)
 
     def _input_waits(self) -> None:

@@ -206,6 +206,7 @@ class Node:
         monitor: float | None = None,
         serializer: Serializer = Serializer.RAW,
         routing_id: str = "",
+        repeatable: bool = False,
     ) -> Envelope:
         """Send a CALL to `endpoint` and return the REPLY.
 
@@ -213,7 +214,8 @@ class Node:
         life (`Incoming.heartbeat`) at least that often.  `send_timeout` bounds the
         part of `timeout` that may pass before the connection takes the message.  With
         the peer's `routing_id` it goes through a proxy (`use_proxies`) instead of a
-        connection to `endpoint`.
+        connection to `endpoint`.  There a `repeatable` request is sent again if it or its
+        reply was lost with a proxy; the peer keeps its reply for that, and executes it once.
 
         :raises NotDelivered: the message has not reached a listener; it may be sent again.
         :raises PeerLost: the connection ended; the request may have been executed.
@@ -228,6 +230,7 @@ class Node:
             key=key.encoded,
             body=body,
             serializer=serializer,
+            flags=Flag.REPEATABLE if repeatable else 0,
             # 0 would mean for ever.
             ttl=0.0 if timeout is None else max(timeout, _SHORTEST_TTL),
         )
@@ -246,12 +249,14 @@ class Node:
         serializer: Serializer = Serializer.RAW,
         acknowledged: bool = False,
         routing_id: str = "",
+        message_id: bytes = b"",
     ) -> None:
         """Hand a message to the connection to `endpoint`, or with `routing_id` to a proxy.
 
         Blocks up to `timeout` seconds while there is no connection or the peer
         does not read.  With `acknowledged`, returns once the message sits in a
-        listener's queue.
+        listener's queue; it may be sent again under the same `message_id`, from `new_id`,
+        and a peer that has it already only acknowledges it again.
 
         :raises NotDelivered: it could not be handed over, and will not be.
         :raises PeerLost: the connection ended before the acknowledgement came.
@@ -262,7 +267,7 @@ class Node:
         deadline = FOREVER if timeout is None else now + timeout
         envelope = Envelope(
             type=kind,
-            id=self._ids.next(),
+            id=message_id or self._ids.next(),
             key=key.encoded,
             body=body,
             serializer=serializer,
@@ -273,6 +278,10 @@ class Node:
             roads.ask(endpoint, routing_id, envelope, Patience(now, deadline, None))
         else:
             roads.send(endpoint, routing_id, envelope, deadline)
+
+    def new_id(self) -> bytes:
+        """An id for a message that may have to be sent again."""
+        return self._ids.next()
 
     @property
     def links(self) -> Mapping[str, Link]:
@@ -403,7 +412,13 @@ class Node:
                     immediate=self.options.immediate,
                     patience=2 * self.options.connect_timeout,
                     reactor=reactor,
-                    reception=Reception(self._directory, reactor, self.statistics, self._log),
+                    reception=Reception(
+                        self._directory,
+                        reactor,
+                        self.statistics,
+                        self._log,
+                        self.options.remember,
+                    ),
                     wakers=WakerPool(),
                     statistics=self.statistics,
                     log=self._log,

@@ -22,6 +22,7 @@ _TIMES: Final = (
     ("heartbeat_interval", _SHORTEST, _LONGEST_SILENCE),
     ("heartbeat_timeout", _SHORTEST, _LONGEST_SILENCE),
     ("idle_timeout", 0.0, _DAY),
+    ("remember", 0.0, _DAY),
 )
 _NUMBERS: Final = (
     ("send_hwm", 2**31 - 1),
@@ -69,6 +70,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """ZMTP heartbeats: a silent peer is lost after at most interval + timeout."""
     idle_timeout: float = 0.0
     """After which a direct connection that nothing was sent by is closed; 0: never."""
+    remember: float = 300.0
+    """For which answers are kept of messages that may come again."""
     tcp_keepalive: bool = True
     tcp_keepalive_idle: int = -1
     tcp_keepalive_count: int = -1

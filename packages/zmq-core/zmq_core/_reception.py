@@ -11,12 +11,14 @@ and the high-water marks and TCP carry that back to the senders.
 from __future__ import annotations
 
 import functools
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
 from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode
 from zmq_core._errors import MalformedMessage, NackCode
+from zmq_core._held import REPEATABLE, HeldRequests
 from zmq_core._inbox import Directory
 from zmq_core._incoming import Answering, Incoming
 from zmq_core._ratelimit import RateLimitedLog
@@ -48,7 +50,10 @@ class Reception:
         reactor: Reactor,
         statistics: Statistics,
         log: RateLimitedLog,
+        remember: float,
     ) -> None:
+        self.requests = HeldRequests(remember)
+        """Those that are not answered yet, and may be asked after or come again."""
         self._directory = directory
         self._reactor = reactor
         self._statistics = statistics
@@ -110,6 +115,11 @@ class Reception:
                 peer,
             )
             return
+        if envelope.flags & REPEATABLE:
+            answer = self.requests.add(peer, envelope, time.monotonic())
+            if answer is not None:
+                answering.answer(peer, answer)
+                return
         self.accept(peer, envelope, answering)
 
     def accept(self, peer: bytes, envelope: Envelope, answering: Answering) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from zmq_core._envelope import Envelope, encode
 from zmq_core._errors import NodeClosed, NotDelivered
+from zmq_core._held import REPEATABLE
 from zmq_core._identity import MessageIds
 from zmq_core._link import Link, LinkRetired
 from zmq_core._linkcontext import LinkContext
@@ -67,7 +68,13 @@ class Roads:
         frames = encode(envelope)
         if routing_id:
             return self.uplinks.request(
-                endpoint, routing_id.encode(), envelope.id, frames, patience, send_deadline
+                endpoint,
+                routing_id.encode(),
+                envelope.id,
+                frames,
+                patience,
+                send_deadline,
+                repeatable=bool(envelope.flags & REPEATABLE),
             )
         while True:
             with contextlib.suppress(LinkRetired):

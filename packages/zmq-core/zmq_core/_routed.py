@@ -12,16 +12,15 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from zmq_core._envelope import Envelope, Flag, MessageType
+from zmq_core._envelope import Envelope, MessageType
 from zmq_core._errors import CoreError, NackCode, PeerLost, ProxyLost, QueueFull, Refused
 from zmq_core._pending import PendingRequest
 from zmq_core._uplink import Uplink
 
-__all__ = ["Asked", "HeldRequests", "judge"]
+__all__ = ["Asked", "judge"]
 
 _DENIALS: Final = 2
 """Times that a request has to be denied, one after the other, before it counts as lost."""
-_PRUNE_AT: Final = 10_000
 
 
 class Asked:
@@ -59,35 +58,3 @@ def judge(asked: Asked, answer: Envelope) -> Envelope | CoreError | None:
     if answer.nack_code is NackCode.UNROUTABLE:
         return PeerLost(asked.endpoint, "it is not connected to the proxies any more")
     return ProxyLost(asked.endpoint, "the request or its reply was lost with a proxy")
-
-
-class HeldRequests:
-    """Requests of others that are here and not answered yet.  Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._until: dict[tuple[bytes, bytes], float] = {}
-        self._prune_at = _PRUNE_AT
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-    def add(self, peer: bytes, request: Envelope, now: float) -> None:
-        """`request` of `peer` has come, if it is one that wants an answer."""
-        if request.type is not MessageType.CALL and not request.flags & Flag.ACK_WANTED:
-            return
-        self._until[peer, request.id] = now + request.ttl if request.ttl else math.inf
-        if len(self._until) >= self._prune_at:
-            # Some application does not answer.  Nobody waits for these any more.
-            self._until = {key: until for key, until in self._until.items() if until > now}
-            self._prune_at = max(_PRUNE_AT, 2 * len(self._until))
-
-    def answered(self, peer: bytes, answer: Envelope) -> None:
-        """`answer` goes to `peer`."""
-        if answer.type is not MessageType.HEARTBEAT:
-            self._until.pop((peer, answer.id), None)
-
-    def reply_to_probe(self, peer: bytes, probe: Envelope) -> Envelope:
-        """What to tell `peer`, who asks after a request."""
-        if (peer, probe.id) in self._until:
-            return Envelope(type=MessageType.HEARTBEAT, id=probe.id)
-        return probe.refused(NackCode.UNKNOWN_ID)

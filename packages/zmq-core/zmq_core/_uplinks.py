@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType, decode, encode
@@ -22,6 +22,7 @@ from zmq_core._errors import (
     CoreError,
     MalformedMessage,
     NackCode,
+    NoProxy,
     ProxyLost,
     QueueFull,
     Refused,
@@ -32,7 +33,7 @@ from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ring import Ring
 from zmq_core._roster import Address, ProxyAddress, Roster
-from zmq_core._routed import Asked, HeldRequests, judge
+from zmq_core._routed import Asked, judge
 from zmq_core._uplink import Uplink
 
 __all__ = ["Uplinks"]
@@ -71,7 +72,6 @@ class Uplinks:
         self._roster = Roster(self._uplink, context.log, self._ended, no_other_way=True)
         self._ring = Ring(self._roster, options.connect_timeout)
         self._asked: dict[bytes, Asked] = {}
-        self._held = HeldRequests()
         self._flows = Flows()
         self._probing = False
         self._casts: OrderedDict[bytes, str] = OrderedDict()
@@ -97,17 +97,21 @@ class Uplinks:
         frames: Sequence[bytes],
         patience: Patience,
         send_deadline: float = FOREVER,
+        *,
+        repeatable: bool = False,
     ) -> Envelope:
         """Send a message to the peer of that routing id, by `send_deadline`; wait for its answer.
 
-        A proxy that has no connection to the peer is passed over for the next.
-        `endpoint` is how errors name the peer.
+        A proxy that has no connection to the peer is passed over for the next.  What is
+        `repeatable` is sent again if it was lost with a proxy.  `endpoint` is how errors
+        name the peer.
 
         :raises NotDelivered: the message has not reached the peer; NoProxy: it is not to blame.
         :raises PeerLost: the peer has gone; ProxyLost: it was lost with a proxy.
         :raises RequestTimeout: out of patience.
         """
         refusal: CoreError | None = None
+        lost: ProxyLost | None = None
         refusing: set[Uplink] = set()
         message = [peer, self._name, *frames]
         deadline = min(send_deadline, patience.deadline)
@@ -116,7 +120,7 @@ class Uplinks:
             with self._lock:
                 self._asked[message_id] = asked
             try:
-                uplink = self._ring.hand_over(message, deadline, endpoint, refusing)
+                uplink = self._hand_over(message, deadline, endpoint, refusing, lost)
                 if uplink is None:
                     assert refusal is not None
                     raise refusal
@@ -130,10 +134,30 @@ class Uplinks:
                 raise patience.error(time.monotonic(), endpoint)
             if isinstance(outcome, Envelope):
                 return outcome
-            if not isinstance(outcome, Refused) or outcome.code is not NackCode.UNROUTABLE:
+            if repeatable and isinstance(outcome, ProxyLost) and not self._closed:
+                refusal = lost = outcome
+                refusing.clear()
+            elif isinstance(outcome, Refused) and outcome.code is NackCode.UNROUTABLE:
+                refusal = lost or outcome
+                refusing.add(uplink)
+            else:
                 raise outcome
-            refusal = outcome
-            refusing.add(uplink)
+
+    def _hand_over(
+        self,
+        message: Sequence[bytes],
+        deadline: float,
+        endpoint: str,
+        refusing: Collection[Uplink],
+        lost: ProxyLost | None,
+    ) -> Uplink | None:
+        """See `Ring.hand_over`; raises `lost` if the message may have arrived before."""
+        try:
+            return self._ring.hand_over(message, deadline, endpoint, refusing)
+        except NoProxy as error:
+            if lost is None:
+                raise
+            raise lost from error
 
     def send(
         self,
@@ -211,15 +235,15 @@ class Uplinks:
         if envelope.type in _ANSWERS:
             self._take_answer(envelope)
         elif envelope.type is MessageType.PROBE:
-            with self._lock:
-                answer = self._held.reply_to_probe(peer, envelope)
-            answering.answer(peer, answer)
+            answering.answer(peer, reception.requests.reply_to_probe(peer, envelope))
         elif reception.full:
             answering.answer(peer, envelope.refused(NackCode.QUEUE_FULL))
         else:
-            with self._lock:
-                self._held.add(peer, envelope, time.monotonic())
-            reception.accept(peer, envelope, answering)
+            answer = reception.requests.add(peer, envelope, time.monotonic())
+            if answer is None:
+                reception.accept(peer, envelope, answering)
+            else:
+                answering.answer(peer, answer)
 
     def _take_answer(self, answer: Envelope) -> None:
         statistics = self._context.statistics
@@ -280,8 +304,7 @@ class Uplinks:
         check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
-        with self._lock:
-            self._held.answered(peer, envelope)
+        self._context.reception.requests.answered(peer, envelope, time.monotonic())
         frames = [peer, self._name, *encode(envelope)]
         return self._try_answer(uplink, frames, envelope.type, time.monotonic() + patience)
 

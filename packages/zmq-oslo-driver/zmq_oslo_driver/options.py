@@ -146,6 +146,42 @@ OPTIONS: Final[list[cfg.Opt]] = [
         "notifications do not stop a service.",
     ),
     cfg.BoolOpt(
+        "rpc_use_acks",
+        default=False,
+        help="A cast returns when its server has acknowledged it, and is sent again, also to "
+        "others, when that does not come; a call that is lost with a proxy is sent again to "
+        "its server. Each server executes a message once, however often it comes.",
+    ),
+    cfg.FloatOpt(
+        "rpc_ack_timeout_base",
+        default=15.0,
+        min=0.05,
+        max=3600,
+        help="With rpc_use_acks: seconds to wait for the acknowledgement of a cast.",
+    ),
+    cfg.FloatOpt(
+        "rpc_ack_timeout_multiplier",
+        default=2.0,
+        min=1,
+        max=100,
+        help="By which that time is multiplied for each further attempt.",
+    ),
+    cfg.IntOpt(
+        "rpc_retry_attempts",
+        default=3,
+        min=0,
+        help="With rpc_use_acks: how often a cast that is not acknowledged is sent again, within "
+        "zmq_send_timeout in all.",
+    ),
+    cfg.FloatOpt(
+        "rpc_message_ttl",
+        default=300.0,
+        min=0,
+        max=86400,
+        help="Seconds for which a server remembers messages that may come again, so as not to "
+        "execute them again.",
+    ),
+    cfg.BoolOpt(
         "use_dynamic_connections",
         default=False,
         help="Close direct connections that are not used, and make them anew when they are.",

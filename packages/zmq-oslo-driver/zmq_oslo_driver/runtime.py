@@ -58,6 +58,7 @@ class Runtime:
             self.statistics,
             self.log,
             self._closing,
+            settings.acks,
             self.proxies,
             lambda address, timeout: self.courier.await_room(address, timeout),
         )

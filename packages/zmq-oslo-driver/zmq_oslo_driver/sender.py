@@ -30,6 +30,7 @@ from zmq_oslo_driver.addresses import Address, notification_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
 from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.routing import Attempts, Turns
+from zmq_oslo_driver.settings import Acks
 
 if TYPE_CHECKING:
     from zmq_oslo_driver.statistics import Statistics
@@ -57,6 +58,7 @@ class Sender:
         statistics: Statistics,
         log: RateLimitedLog,
         closing: threading.Event,
+        acks: Acks | None,
         proxies: Proxies | None,
         await_room: Callable[[Address, float], bool],
     ) -> None:
@@ -66,6 +68,7 @@ class Sender:
         self._statistics = statistics
         self._log = log
         self._closing = closing
+        self._acks = acks
         self._routers = proxies if proxies is not None and proxies.routing else None
         self._publishers = proxies if proxies is not None and proxies.publishing else None
         self._await_room = await_room
@@ -98,6 +101,7 @@ class Sender:
                     monitor=monitor,
                     serializer=self._serializer,
                     routing_id=self._routing_id(record),
+                    repeatable=self._acks is not None and self._routers is not None,
                 )
             except NotDelivered as error:
                 attempts.failed(record, error)
@@ -125,7 +129,7 @@ class Sender:
         body: bytes,
         attempts: Attempts,
     ) -> None:
-        """Hand a message to a live connection to one listener.
+        """Hand a message to a live connection to one listener; with acks, until it says so.
 
         :raises MessageDeliveryFailure: nobody could be reached in time, or with the retries.
         """
@@ -134,6 +138,9 @@ class Sender:
             raise MessageDeliveryFailure(
                 f"cast to {address} not delivered: the queues of those who listen are still full"
             )
+        if self._acks is not None:
+            self._cast_acknowledged(address, body, attempts, self._acks)
+            return
         for record in attempts:
             try:
                 self._hand_over(record, address, body, attempts.patience(), MessageType.CAST)
@@ -143,6 +150,36 @@ class Sender:
                 attempts.delivered(record)
                 return
         raise MessageDeliveryFailure(f"cast to {address} not delivered: {attempts.problem}")
+
+    def _cast_acknowledged(
+        self, address: Address, body: bytes, attempts: Attempts, acks: Acks
+    ) -> None:
+        """Send a message, also to several servers in turn, until one acknowledges it.
+
+        It has the same id each time, so that none executes it twice.
+        """
+        message_id = self._node.new_id()
+        unconfirmed = ""
+        tries = 0
+        for record in attempts:
+            timeout = min(acks.timeout * acks.multiplier**tries, attempts.left())
+            try:
+                self._hand_over(
+                    record, address, body, timeout, MessageType.CAST, message_id=message_id
+                )
+            except NotDelivered as error:
+                attempts.failed(record, error)
+            except (PeerLost, RequestTimeout) as error:
+                unconfirmed = f"; it may have been executed, as it was sent before: {error}"
+                self._blame(address, record, error)
+                tries += 1
+                if tries > acks.attempts:
+                    break
+            else:
+                attempts.delivered(record)
+                return
+        problem = attempts.problem if tries <= acks.attempts else f"not acknowledged {tries} times"
+        raise MessageDeliveryFailure(f"cast to {address} not delivered: {problem}{unconfirmed}")
 
     def fanout(self, address: Address, body: bytes, attempts: Attempts) -> None:
         """Send to every process that listens; success also if there is none.
@@ -279,7 +316,9 @@ class Sender:
         timeout: float,
         kind: MessageType,
         serializer: Serializer | None = None,
+        message_id: bytes = b"",
     ) -> None:
+        """Send it to one process; with `message_id`, and wait until it has acknowledged it."""
         try:
             self._node.send(
                 record.endpoint,
@@ -288,6 +327,8 @@ class Sender:
                 timeout=timeout,
                 kind=kind,
                 serializer=self._serializer if serializer is None else serializer,
+                acknowledged=bool(message_id),
+                message_id=message_id,
                 routing_id=self._routing_id(record),
             )
         except MessageTooLarge as error:

@@ -18,7 +18,7 @@ from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_oslo_driver.options import GROUP, OptionValues
 from zmq_oslo_driver.serialization import NAMES
 
-__all__ = ["Settings", "naming_the_option"]
+__all__ = ["Acks", "Settings", "naming_the_option"]
 
 _OPTION_OF_FIELD: Final = {
     "bind_address": "rpc_zmq_bind_address",
@@ -36,7 +36,18 @@ _OPTION_OF_FIELD: Final = {
     "tcp_keepalive_count": "zmq_tcp_keepalive_cnt",
     "tcp_keepalive_interval": "zmq_tcp_keepalive_intvl",
     "io_threads": "rpc_zmq_contexts",
+    "remember": "rpc_message_ttl",
 }
+
+
+class Acks(msgspec.Struct, frozen=True, kw_only=True):
+    """How casts are acknowledged."""
+
+    timeout: float
+    """Seconds for the first attempt."""
+    multiplier: float
+    attempts: int
+    """After the first."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float
     notify_timeout: float
     router_proxy: bool
+    acks: Acks | None
+    """None: not at all."""
     pub_sub: bool
     subscribe_on: tuple[ProxyEnd, ...]
 
@@ -82,9 +95,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             send_timeout=values["zmq_send_timeout"],
             notify_timeout=values["zmq_notify_timeout"],
             router_proxy=values["use_router_proxy"],
+            acks=_acks(values),
             pub_sub=values["use_pub_sub"],
             subscribe_on=tuple(map(_publisher, values["subscribe_on"])),
         )
+
+
+def _acks(values: OptionValues) -> Acks | None:
+    if not values["rpc_use_acks"]:
+        return None
+    return Acks(
+        timeout=values["rpc_ack_timeout_base"],
+        multiplier=values["rpc_ack_timeout_multiplier"],
+        attempts=values["rpc_retry_attempts"],
+    )
 
 
 def _publisher(text: str) -> ProxyEnd:
