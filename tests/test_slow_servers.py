@@ -140,4 +140,4 @@ def test_a_listener_that_does_not_read_is_waited_for_once_and_forgotten_with_its
     runtime.directory.withdraw([(EVENTS, Record(endpoint=full, node="full"))])
     notify.info({}, "nobody listens", {})
     assert runtime.statistics.notifications_dropped == 11
-    assert runtime.sender._congested[EVENTS] == set()
+    assert runtime.spreader._congested[EVENTS] == set()

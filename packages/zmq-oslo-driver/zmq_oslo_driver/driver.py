@@ -82,7 +82,7 @@ class ZmqDriver(BaseDriver):
             timeout = settings.send_timeout
         attempts = runtime.sender.attempts(address, timeout, retry)
         if target.fanout:
-            runtime.sender.fanout(address, body, attempts)
+            runtime.spreader.fanout(address, body, attempts)
             return None
         if _at_least_once(transport_options):
             _require_listener(address, attempts, message)
@@ -117,7 +117,7 @@ class ZmqDriver(BaseDriver):
             target.exchange or self._default_exchange or "", target.topic
         )
         body = _body(address, Request(ctxt, message).dump, runtime.settings)
-        runtime.sender.notify(address, body, runtime.settings.notify_timeout)
+        runtime.spreader.notify(address, body, runtime.settings.notify_timeout)
 
     def listen(self, target: Target, batch_size: int, batch_timeout: float | None) -> ZmqListener:
         """Listen on a topic, and on the same with the server's name."""

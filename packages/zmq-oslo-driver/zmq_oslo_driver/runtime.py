@@ -17,10 +17,13 @@ import threading
 from zmq_core import Node, RateLimitedLog
 from zmq_matchmaker import Matchmaker, MatchmakerError, load
 from zmq_oslo_driver.errors import InvalidConfiguration
+from zmq_oslo_driver.handover import Handover
 from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.returned import Courier
+from zmq_oslo_driver.routing import Turns
 from zmq_oslo_driver.sender import Sender
 from zmq_oslo_driver.settings import Settings, naming_the_option
+from zmq_oslo_driver.spreader import Spreader
 from zmq_oslo_driver.statistics import Statistics
 
 __all__ = ["Runtime", "acquire", "check", "release"]
@@ -51,17 +54,16 @@ class Runtime:
             if shared and (settings.router_proxy or settings.pub_sub)
             else None
         )
+        handover = Handover(self.node, self.directory, settings.serializer, self.proxies)
+        turns = Turns()
         self.sender = Sender(
-            self.node,
-            self.directory,
-            settings.serializer,
-            self.statistics,
-            self.log,
-            self._closing,
+            handover,
             settings.acks,
-            self.proxies,
+            turns,
+            self._closing,
             lambda address, timeout: self.courier.await_room(address, timeout),
         )
+        self.spreader = Spreader(handover, turns, self.statistics, self.log, self.proxies)
         self.courier = Courier(
             self.sender,
             self.directory,
