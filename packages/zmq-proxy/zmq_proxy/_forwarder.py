@@ -66,6 +66,11 @@ class Forwarder(abc.ABC):
         """Why the thread ended without having been told to."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @property
+    def listening(self) -> tuple[Socket, ...]:
+        """The sockets that peers connect to."""
+        return self.frontend, self.backend
+
     # -- what the backends differ in -------------------------------------------------
 
     @abc.abstractmethod
@@ -186,5 +191,7 @@ class Forwarder(abc.ABC):
     def _close_data(self, linger: float) -> None:
         """Close what this thread uses; the end of the context then waits at most `linger`
         seconds for what the backend has not sent yet."""
+        for socket in self.listening:
+            socket.disable_monitor()  # lest libzmq wait for a reader that has gone
         self.frontend.close(0)
         self.backend.close(int(linger * 1000))

@@ -20,7 +20,7 @@ import zmq
 
 from zmq_core import RateLimitedLog
 from zmq_proxy._publisher import send_to_those_who_read
-from zmq_proxy._sockets import SocketFactory
+from zmq_proxy._sockets import Socket, SocketFactory
 
 __all__ = ["LocalPublisher", "LocalStatistics"]
 
@@ -72,6 +72,11 @@ class LocalPublisher:
         return replace(self._statistics)
 
     @property
+    def listening(self) -> tuple[Socket, ...]:
+        """The socket that peers connect to."""
+        return (self._downstream,)
+
+    @property
     def publishers(self) -> int:
         """How many publishers it is, or tries to be, connected to."""
         return len(self._connected)
@@ -110,6 +115,7 @@ class LocalPublisher:
             LOG.exception("publishing failed")
             self.failure = error
         finally:
+            self._downstream.disable_monitor()  # lest libzmq wait for a reader that has gone
             self._upstream.close(0)
             self._downstream.close(int(max(0.0, self._deadline - time.monotonic()) * 1000))
 

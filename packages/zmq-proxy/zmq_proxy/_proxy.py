@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, Unavailable, load
+from zmq_proxy._door import Door
 from zmq_proxy._errors import ForwardingFailed, InvalidConfiguration
 from zmq_proxy._local import LocalPublisher, LocalStatistics
 from zmq_proxy._options import Part
@@ -42,6 +43,8 @@ class Statistics:
     router: RouterStatistics | None = None
     publisher: PublisherStatistics | None = None
     local: LocalStatistics | None = None
+    turned_away: int = 0
+    """New connections that were ended for want of descriptors."""
 
 
 class Proxy:
@@ -60,6 +63,7 @@ class Proxy:
         self._router: Router | None = None
         self._publisher: Publisher | None = None
         self._local: LocalPublisher | None = None
+        self._door: Door | None = None
         self._tell_senders_at = 0.0
 
     def start(self) -> None:
@@ -70,42 +74,50 @@ class Proxy:
         :raises InvalidConfiguration: a port or address cannot be bound; names the option.
         """
         settings = self._settings
-        sockets = self._sockets = SocketFactory(settings.sockets, settings.address)
         LOG.info("%s; matchmaker %s", self.identity, settings.matchmaker)
-        if Part.LOCAL in settings.parts:
-            self._start_local(sockets)
-        if Part.ROUTER in settings.parts:
-            self._start_router(sockets)
-        if Part.PUBLISHER in settings.parts:
-            self._start_publisher(sockets)
+        self._bind(SocketFactory(settings.sockets, settings.address))
+        self._door = Door(*(socket for part in self._parts for socket in part.listening))
+        for part in self._parts:
+            part.start()
+        self._announce()
         for warning in settings.warnings:
             LOG.warning("%s", warning)
 
-    def _start_router(self, sockets: SocketFactory) -> None:
-        ports = self._settings.frontend_port, self._settings.backend_port
-        router = self._router = Router(sockets, self.identity.encode(), *ports)
-        router.start()
-        self._directory.announce(
-            [
-                self._entry(ROUTERS, FRONTEND, router.frontend_endpoint),
-                self._entry(ROUTERS, BACKEND, router.backend_endpoint),
-            ]
-        )
-        LOG.info("routes from %s to %s", router.frontend_endpoint, router.backend_endpoint)
+    def _bind(self, sockets: SocketFactory) -> None:
+        settings = self._settings
+        self._sockets = sockets
+        if Part.ROUTER in settings.parts:
+            ports = settings.frontend_port, settings.backend_port
+            self._router = Router(sockets, self.identity.encode(), *ports)
+        if Part.PUBLISHER in settings.parts:
+            ports = settings.publisher_frontend_port, settings.publisher_port
+            self._publisher = Publisher(sockets, *ports)
+        if Part.LOCAL in settings.parts:
+            self._local = LocalPublisher(sockets, settings.publisher_port)
 
-    def _start_publisher(self, sockets: SocketFactory) -> None:
-        ports = self._settings.publisher_frontend_port, self._settings.publisher_port
-        publisher = self._publisher = Publisher(sockets, *ports)
-        publisher.start()
-        self._directory.announce([self._entry(PUBLISHERS, BACKEND, publisher.backend_endpoint)])
+    def _announce(self) -> None:
+        """Register, but of the publisher for now only where to subscribe."""
+        router, publisher, local = self._router, self._publisher, self._local
+        entries: list[Entry] = []
+        if router is not None:
+            LOG.info("routes from %s to %s", router.frontend_endpoint, router.backend_endpoint)
+            entries.append(self._entry(ROUTERS, FRONTEND, router.frontend_endpoint))
+            entries.append(self._entry(ROUTERS, BACKEND, router.backend_endpoint))
+        if publisher is not None:
+            ends = publisher.frontend_endpoint, publisher.backend_endpoint
+            LOG.info("publishes from %s to %s", *ends)
+            entries.append(self._entry(PUBLISHERS, BACKEND, publisher.backend_endpoint))
+        if entries:
+            self._directory.announce(entries)
         self._tell_senders_at = time.monotonic() + _SETTLING
-        LOG.info("publishes from %s to %s", publisher.frontend_endpoint, publisher.backend_endpoint)
+        if local is not None:
+            self._follow_publishers(local)
+            LOG.info("publishes for this node from %s", local.endpoint)
 
-    def _start_local(self, sockets: SocketFactory) -> None:
-        local = self._local = LocalPublisher(sockets, self._settings.publisher_port)
-        local.start()
-        self._follow_publishers(local)
-        LOG.info("publishes for this node from %s", local.endpoint)
+    @property
+    def _parts(self) -> list[Router | Publisher | LocalPublisher]:
+        """Those that run."""
+        return [part for part in (self._router, self._publisher, self._local) if part is not None]
 
     def _entry(self, key: Key, member: str, endpoint: str) -> Entry:
         return key, Record(endpoint=endpoint, node=self.identity, member=member)
@@ -118,6 +130,7 @@ class Proxy:
             None if router is None else router.statistics,
             None if publisher is None else publisher.statistics,
             None if local is None else local.statistics,
+            0 if self._door is None else self._door.turned_away,
         )
 
     def look(self) -> None:
@@ -125,9 +138,13 @@ class Proxy:
 
         :raises ForwardingFailed: it forwards no more; stop it.
         """
-        for part in (self._router, self._publisher, self._local):
-            if part is not None and part.failure is not None:
+        for part in self._parts:
+            if part.failure is not None:
                 raise ForwardingFailed(f"forwarding ended: {part.failure}") from part.failure
+        if self._door is not None and self._door.failure is not None:
+            raise ForwardingFailed(
+                f"no connection is taken any more: {self._door.failure}"
+            ) from self._door.failure
         if self._router is not None:
             self._router.look()
         if self._publisher is not None and 0 < self._tell_senders_at <= time.monotonic():
@@ -153,13 +170,15 @@ class Proxy:
         """
         deadline = time.monotonic() + self._settings.sockets.linger
         self._directory.close()
-        parts = [part for part in (self._router, self._publisher, self._local) if part]
-        self._router = self._publisher = self._local = None
+        parts, door = self._parts, self._door
         for part in parts:
             part.stop(deadline)
         for part in parts:
             part.join()
-            LOG.info("stopped; %s", part.statistics)
+        if door is not None:
+            door.close()
+            LOG.info("stopped; %s", self.statistics)
+        self._router = self._publisher = self._local = self._door = None
         sockets, self._sockets = self._sockets, None
         if sockets is not None:
             sockets.close()

@@ -12,6 +12,7 @@ from typing import Final
 from oslo_config import cfg
 from oslo_log import log
 
+from zmq_proxy._door import raise_descriptor_limit
 from zmq_proxy._errors import InvalidConfiguration, ProxyError
 from zmq_proxy._options import new_config
 from zmq_proxy._proxy import Proxy
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         settings = _configure(arguments)
+        raise_descriptor_limit()
         proxy = Proxy(settings)
     except (ProxyError, cfg.Error) as error:
         return _failed(error)
