@@ -89,7 +89,7 @@ class Router(Forwarder):
         self._log.warning(
             ("refused", why),
             "refused a %s from %r: %s",
-            refusal.envelope.type.name,
+            refusal.what,
             refusal.sender[:_LONGEST_IN_LOG],
             _REFUSED[why],
         )
