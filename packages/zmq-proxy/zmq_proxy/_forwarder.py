@@ -62,6 +62,8 @@ class Forwarder(abc.ABC):
         self._looked = 0
         self._stopping = False
         self._deadline = 0.0
+        self.untidy = False
+        """Whether tidying up came to no end, and is to be done again soon."""
         self.failure: BaseException | None = None
         """Why the thread ended without having been told to."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

@@ -32,6 +32,8 @@ FRONTEND: Final = "frontend"
 """`member` of the record whose endpoint takes messages in."""
 BACKEND: Final = "backend"
 """`member` of the record whose endpoint gives them out."""
+_LOOK_INTERVAL: Final = 1.0
+_LOOK_SOON: Final = 0.05
 _SETTLING: Final = 3.0
 """Seconds for subscribers to find a new publisher, before senders are told of it."""
 
@@ -133,8 +135,8 @@ class Proxy:
             0 if self._door is None else self._door.turned_away,
         )
 
-    def look(self) -> None:
-        """To be called about once a second while it runs.
+    def look(self) -> float:
+        """To be called while it runs; returns after how many seconds again.
 
         :raises ForwardingFailed: it forwards no more; stop it.
         """
@@ -153,6 +155,8 @@ class Proxy:
             self._directory.announce([entry])
         if self._local is not None:
             self._follow_publishers(self._local)
+        untidy = self._router is not None and self._router.untidy
+        return _LOOK_SOON if untidy else _LOOK_INTERVAL
 
     def _follow_publishers(self, local: LocalPublisher) -> None:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import Final
@@ -31,7 +32,8 @@ _REFUSED: Final = {
     errno.EAGAIN: "its receiver does not read",
 }
 _CODES: Final = {errno.EHOSTUNREACH: NackCode.UNROUTABLE, errno.EAGAIN: NackCode.QUEUE_FULL}
-_DISCARD_BATCH: Final = 1000
+_DISCARD_SHARE: Final = 0.01
+"""Seconds at a time for throwing away; others wait as long."""
 _LONGEST_IN_LOG: Final = 100
 
 
@@ -112,21 +114,24 @@ class Router(Forwarder):
         return None
 
     def _tidy(self) -> None:
-        """Throw away a bounded part of what peers sent to the backend.
+        """Throw away what peers sent to the backend, or a bounded part of it.
 
         `zmq_proxy` cannot move it anywhere, and does not sleep while it is there.
         """
-        for _ in range(_DISCARD_BATCH):
-            try:
-                peer = self.backend.recv_multipart(zmq.NOBLOCK)[0]
-            except zmq.Again:
+        end = time.monotonic() + _DISCARD_SHARE
+        # A moment's patience, since more of what lies in TCP's buffers comes as there is room.
+        while self.backend.poll(1):
+            if time.monotonic() > end:
+                self.untidy = True
                 return
+            peer = self.backend.recv_multipart(zmq.NOBLOCK)[0]
             self._statistics.discarded += 1
             self._log.warning(
                 "backend",
                 "dropped a message that %r sent to the backend port; send to the frontend port",
                 peer,
             )
+        self.untidy = False
 
     def _close_data(self, linger: float) -> None:
         super()._close_data(linger)

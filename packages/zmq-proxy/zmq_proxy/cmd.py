@@ -24,7 +24,6 @@ __all__ = ["main"]
 LOG = logging.getLogger(__name__)
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-_LOOK_INTERVAL: Final = 1.0
 
 _DESCRIPTION: Final = """
 Passes messages of oslo.messaging over ZeroMQ on to the peer that they name (router), so that
@@ -58,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with proxy:
             received = None
             while received is None:
-                proxy.look()
-                received = signal.sigtimedwait(_SIGNALS, _LOOK_INTERVAL)
+                received = signal.sigtimedwait(_SIGNALS, proxy.look())
             LOG.info("stopping on %s", signal.Signals(received.si_signo).name)
     except ProxyError as error:
         return _failed(error)
