@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from harness.leaks import wait_until
 from harness.services import child_environment
+from zmq_core import ProxyAddress
 from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
 
 _ROLES = {
@@ -61,6 +62,7 @@ class ProxyProcess:
             )
         self.ports: list[int] = []
         """On which it is registered."""
+        self._address: ProxyAddress | None = None
         self.subscriber_ports: list[int] = []
         """Those of them at which services subscribe."""
 
@@ -68,6 +70,12 @@ class ProxyProcess:
     def pid(self) -> int:
         """Of the process."""
         return self.process.pid
+
+    @property
+    def address(self) -> ProxyAddress:
+        """Its two ends as a router."""
+        assert self._address is not None, "it does not route"
+        return self._address
 
     @property
     def output(self) -> str:
@@ -86,6 +94,10 @@ class ProxyProcess:
             found = matchmaker.lookup([Key(role) for role in roles])
             mine = [r for rs in found for r in rs if f"/{self.process.pid}/proxy/" in r.node]
             self.ports = [_port(record) for record in mine]
+            routing = {r.member: r for r in found[0] if r in mine and roles[0] is Role.ROUTER}
+            if {"frontend", "backend"} <= set(routing):
+                frontend, backend = routing["frontend"], routing["backend"]
+                self._address = ProxyAddress(frontend.node, frontend.endpoint, backend.endpoint)
             if roles[-1] is Role.PUBLISHER:
                 backends = [record for record in found[-1] if record.member == "backend"]
                 self.subscriber_ports = [_port(record) for record in backends if record in mine]
