@@ -61,7 +61,7 @@ class ProxyProcess:
                 stderr=subprocess.STDOUT,
             )
         self.ports: list[int] = []
-        """On which it is registered."""
+        """On which it is registered: of each role the frontend, then the backend."""
         self._address: ProxyAddress | None = None
         self.subscriber_ports: list[int] = []
         """Those of them at which services subscribe."""
@@ -92,7 +92,13 @@ class ProxyProcess:
         def registered() -> bool:
             assert self.process.poll() is None, self.output
             found = matchmaker.lookup([Key(role) for role in roles])
-            mine = [r for rs in found for r in rs if f"/{self.process.pid}/proxy/" in r.node]
+            own = f"/{self.process.pid}/proxy/"
+            mine = [
+                record
+                for records in found
+                for record in sorted(records, key=lambda record: record.member, reverse=True)
+                if own in record.node
+            ]
             self.ports = [_port(record) for record in mine]
             routing = {r.member: r for r in found[0] if r in mine and roles[0] is Role.ROUTER}
             if {"frontend", "backend"} <= set(routing):

@@ -33,6 +33,8 @@ __all__ = [
 MINIMUM_LIBZMQ: Final = (4, 3, 3)
 _MS: Final = 1000
 _NO_RECONNECT: Final = -1
+_BACKLOG: Final = 1024
+"""Connections not yet accepted: all services of a cloud may come back at once."""
 _MONITORED: Final = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_CLOSED
@@ -119,6 +121,11 @@ class SocketFactory:
         socket = self._socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.ROUTER_HANDOVER, 1)
+        # libzmq takes whatever does not begin with a ZMTP greeting, HTTP for one, for a peer of
+        # ZMTP 1.0, and lets it stay; but only ZMTP 3 has what a domain needs. Nobody serves this
+        # domain, so that peers of ZMTP 3 need no more than without.
+        socket.set(zmq.ZAP_DOMAIN, b"ZMTP 3")
+        socket.set(zmq.BACKLOG, _BACKLOG)
         self._leave_to_tcp(socket)
         return socket
 

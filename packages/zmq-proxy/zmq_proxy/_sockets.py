@@ -23,6 +23,8 @@ _CONTROL_PATIENCE_MS: Final = 1000
 # Receivers have nothing to say on a backend but the handshake and what they subscribe to.
 _LONGEST_BACKEND_FRAME: Final = 4096
 _BACKEND_RCVHWM: Final = 10
+_BACKLOG: Final = 1024
+"""Connections not yet accepted: all services of a cloud may come back at once."""
 _RECONNECT_MS: Final = 100
 _RECONNECT_MOST_MS: Final = 5000
 
@@ -100,6 +102,7 @@ class SocketFactory:
             # heartbeats are answered all the same, and TCP finds the peers that are gone.
             zmq.HEARTBEAT_IVL: 0,
             zmq.TCP_MAXRT: int(silence * _MS),
+            zmq.BACKLOG: _BACKLOG,
             zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
             zmq.IPV6: 1,
             zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
