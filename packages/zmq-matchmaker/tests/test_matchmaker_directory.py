@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ Until = Callable[..., None]
 KEY = Key(Role.LISTENER, "openstack", "conductor")
 
 
-def record(number: int = 1, **fields: str) -> Record:
+def record(number: int = 1, **fields: Any) -> Record:
     return Record(endpoint=f"tcp://10.0.0.1:{50000 + number}", **fields)
 
 

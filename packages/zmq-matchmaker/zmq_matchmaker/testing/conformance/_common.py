@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._model import Key, Record, Role
@@ -41,7 +41,7 @@ KEY: Final = Key(Role.LISTENER, "openstack", "conductor")
 NOBODY: Final = Key(Role.LISTENER, "conformance", "nobody listens here")
 
 
-def some_record(number: int = 1, **fields: str) -> Record:
+def some_record(number: int = 1, **fields: Any) -> Record:
     return Record(endpoint=f"tcp://127.0.0.1:{50000 + number}", **fields)
 
 
