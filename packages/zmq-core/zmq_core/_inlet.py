@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final
 
-from zmq_core._connection import Connection
+from zmq_core._lane import Lane
 from zmq_core._linkcontext import LinkContext
-from zmq_core._roster import ProxyEnd
+from zmq_core._roster import Changed, ProxyEnd
 from zmq_core._sockets import POLLIN, Socket, events_of, receive_whole
 
 __all__ = ["Inlet"]
@@ -17,15 +17,12 @@ __all__ = ["Inlet"]
 _READ_BATCH: Final = 100
 
 
-class Inlet:
-    """The way from one publisher, for as long as the connection lives.
+class Inlet(Lane):
+    """The way from one publisher.
 
-    Everything but the constructor, `open`, `close` and `look` is for the reactor's
-    thread.  It reads nothing while the node's reception is full: the publisher then
-    keeps what its queue holds, and counts what that does not.
-
-    `filters` tells what to subscribe to, `take` gets what comes; `changed` is told that
-    this is ready or closed.
+    `filters` tells what to subscribe to, `take` gets what comes.  Nothing is read while
+    the node's reception is full: the publisher then keeps what its queue holds, and
+    counts that there was more.
     """
 
     def __init__(
@@ -34,51 +31,18 @@ class Inlet:
         context: LinkContext,
         filters: Callable[[], Collection[bytes]],
         take: Callable[[Inlet, list[bytes]], None],
-        changed: Callable[[Inlet], None],
+        changed: Changed[Inlet],
     ) -> None:
-        self.proxy = proxy
-        self.reason = ""
-        self.ready = False
-        self.closed = False
-        self._context = context
         self._filters = filters
         self._take = take
-        self._changed = changed
         self._subscribed: set[bytes] = set()
-        self._lock = threading.Lock()
-        self._in = Connection(
-            proxy.endpoint,
-            context,
-            threading.Lock(),  # nobody but the reactor's thread uses this socket
-            self._make,
-            on_readable=self.look,
-            on_ready=self._on_ready,
-            on_end=self.close,
-        )
-        context.reception.sources.append(self.look)
-
-    def open(self) -> None:
-        """Begin to connect.  Resolves host names, on the caller's thread.
-
-        :raises PeerUnreachable: the endpoint is none, or its name does not resolve.
-        """
-        try:
-            self._in.open()
-        except BaseException as error:
-            self.close(getattr(error, "reason", str(error)))
-            raise
-
-    def close(self, reason: str) -> None:
-        """End it.  Idempotent, any thread."""
-        with self._lock:
-            if self.closed:
-                return
-            self.ready, self.closed, self.reason = False, True, reason
-        self._context.reactor.call_soon(self._finish)
+        # Nobody but the reactor's thread uses this socket.
+        super().__init__(proxy, context, threading.Lock(), changed)
+        context.reception.sources.append(self._look)
 
     def subscribe(self) -> None:
-        """Subscribe to what `filters` tells, and to nothing else any more."""
-        socket = self._in.socket
+        """Subscribe to what `filters` tells, and to nothing else.  On the reactor's thread."""
+        socket = self._connection.socket
         if socket is not None:
             self._subscribe(socket)
 
@@ -95,26 +59,20 @@ class Inlet:
         self._subscribe(socket)
         return socket
 
-    def _on_ready(self) -> None:
-        with self._lock:
-            self.ready = not self.closed
-        self._changed(self)
-
-    def look(self) -> None:
+    def _look(self) -> None:
         """Take in a bounded part of what has come, if there is room for it."""
-        socket = self._in.socket
+        socket = self._connection.socket
         if socket is None:
             return
         for _ in range(_READ_BATCH):
             if not events_of(socket) & POLLIN or self._context.reception.full:
                 return
             self._take(self, receive_whole(socket))
-        self._context.reactor.call_soon(self.look)
+        self._context.reactor.call_soon(self._look)
 
     def _finish(self) -> None:
-        socket = self._in.socket
+        socket = self._connection.socket
         while socket is not None and events_of(socket) & POLLIN:
             self._take(self, receive_whole(socket))
-        self._context.reception.sources.remove(self.look)
-        self._changed(self)
-        self._in.dispose()
+        self._context.reception.sources.remove(self._look)
+        super()._finish()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType, decode, encode
@@ -24,7 +24,7 @@ from zmq_core._key import TargetKey
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outlet import Outlet
 from zmq_core._ring import Ring
-from zmq_core._roster import Address, ProxyEnd, Roster
+from zmq_core._roster import Address, Changed, ProxyEnd, Roster
 
 __all__ = ["Publications"]
 
@@ -65,11 +65,11 @@ class Publications:
         self._keys: Counter[bytes] = Counter()
         self._checks: dict[bytes, _Check] = {}
 
-    def _outlet(self, proxy: Address, changed: Callable[[Outlet], None]) -> Outlet:
+    def _outlet(self, proxy: Address, changed: Changed[Outlet]) -> Outlet:
         assert isinstance(proxy, ProxyEnd)
         return Outlet(proxy, self._context, changed)
 
-    def _inlet(self, proxy: Address, changed: Callable[[Inlet], None]) -> Inlet:
+    def _inlet(self, proxy: Address, changed: Changed[Inlet]) -> Inlet:
         assert isinstance(proxy, ProxyEnd)
         return Inlet(proxy, self._context, self._filters, self._take, changed)
 

@@ -15,7 +15,7 @@ import msgspec
 from zmq_core._errors import NotDelivered
 from zmq_core._ratelimit import RateLimitedLog
 
-__all__ = ["ProxyAddress", "ProxyEnd", "Road", "Roster"]
+__all__ = ["Changed", "ProxyAddress", "ProxyEnd", "Road", "Roster"]
 
 LOG = logging.getLogger(__name__)
 
@@ -57,20 +57,22 @@ class Road(Protocol):
 
 
 R = TypeVar("R", bound=Road)
+Changed = Callable[[R], None]
+"""Told that a road is ready, has room again, or is closed."""
 
 
 class Roster(Generic[R]):
     """The roads to all proxies that are registered.  Thread-safe; times are in seconds.
 
-    `make` makes one, given what is to be told that the road is ready, has room again, or
-    is closed.  `ended` is told of each that has ended, on the reactor's thread.  If there
-    is `no_other_way`, proxies that are no longer registered are used while none is: the
-    matchmaker may have forgotten them all at once.
+    `make` makes one, given what is to be told of its changes.  `ended` is told of each
+    that has ended, on the reactor's thread.  If there is `no_other_way`, proxies that are
+    no longer registered are used while none is: the matchmaker may have forgotten them
+    all at once.
     """
 
     def __init__(
         self,
-        make: Callable[[Address, Callable[[R], None]], R],
+        make: Callable[[Address, Changed[R]], R],
         log: RateLimitedLog,
         ended: Callable[[R], None] = lambda road: None,
         *,
