@@ -107,17 +107,17 @@ def test_the_sender_of_a_fanout_connects_to_publishers_only(
 
 
 def test_a_server_that_has_started_misses_no_fanout(
-    url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
+    redis_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
 ) -> None:
-    publishers(make_proxy, url)
-    transport = make_transport(url)
+    publishers(make_proxy, redis_url)
+    transport = make_transport(redis_url)
     caster = client(transport).prepare(fanout=True)
     names: list[str] = []
     wanted: dict[str, Counter[str]] = {}
-    for number in range(5):
+    for number in range(3):
         names.append(f"server-{number}")
         wanted[names[-1]] = Counter()
-        make_service(url, ("", "work", names[-1]))
+        make_service(redis_url, ("", "work", names[-1]))
         caster.cast({}, "note", text=str(number))  # at once
         for name in names:
             wanted[name][str(number)] += 1
@@ -171,16 +171,16 @@ class Caster:
 
 
 def test_publishers_that_come_and_are_stopped_cost_no_fanout(
-    url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
+    redis_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
 ) -> None:
     names = ["one", "two"]
-    services(make_service, url, names)
-    transport = make_transport(url)
+    services(make_service, redis_url, names)
+    transport = make_transport(redis_url)
     with Caster(transport) as caster:
         caster.more(100)
-        (first,) = publishers(make_proxy, url, 1)
+        (first,) = publishers(make_proxy, redis_url, 1)
         caster.more(200)
-        (second,) = publishers(make_proxy, url, 1)
+        (second,) = publishers(make_proxy, redis_url, 1)
         caster.more(200)
         assert first.stop() == 0
         caster.more(200)
@@ -251,18 +251,18 @@ def test_a_notification_still_goes_to_one_listener_of_each_pool(
 
 
 def test_a_local_publisher_subscribes_once_for_all_services_of_its_node(
-    url: str,
+    file_url: str,
     make_proxy: MakeProxy,
     make_service: MakeService,
     make_transport: MakeTransport,
     free_port: int,
 ) -> None:
-    proxies = publishers(make_proxy, url)
+    proxies = publishers(make_proxy, file_url)
     shared = {"subscribe_on": f"127.0.0.1:{free_port}"}
-    local = make_proxy(url, shared, local_publisher=True)
+    local = make_proxy(file_url, shared, local_publisher=True)
     names = ["one", "two", "three"]
-    processes = services(make_service, url, names, options=shared)
-    transport = make_transport(url)
+    processes = services(make_service, file_url, names, options=shared)
+    transport = make_transport(file_url)
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
         caster.cast({}, "note", text=str(number))

@@ -31,8 +31,9 @@ from zmq_core._errors import (
 from zmq_core._inbox import DEFAULT_BACKLOG, NOTIFICATIONS, REQUESTS, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
-from zmq_core._node import Node, Subscription
+from zmq_core._node import Node
 from zmq_core._options import NodeOptions
+from zmq_core._publishers import Publishers, Subscription
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._roster import ProxyAddress, ProxyEnd
 from zmq_core._statistics import Statistics
@@ -66,6 +67,7 @@ __all__ = [
     "ProxyAddress",
     "ProxyEnd",
     "ProxyLost",
+    "Publishers",
     "QueueFull",
     "RateLimitedLog",
     "Refused",

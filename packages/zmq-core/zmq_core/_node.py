@@ -29,33 +29,22 @@ from zmq_core._link import Link
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience
+from zmq_core._publications import Publications
+from zmq_core._publishers import Publishers
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._reception import Reception
 from zmq_core._roads import Roads
-from zmq_core._roster import ProxyAddress, ProxyEnd
+from zmq_core._roster import ProxyAddress
 from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
 
-__all__ = ["Node", "Subscription"]
+__all__ = ["Node"]
 
 LOG = logging.getLogger(__name__)
 
 _SHORTEST_TTL = 0.001
-
-
-class Subscription:
-    """What `Node.subscribe` began; `close` ends it."""
-
-    def __init__(self, missing: tuple[str, ...], end: Callable[[], None]) -> None:
-        self.missing = missing
-        """Publishers that were not known to have it in time, by name."""
-        self._end = end
-
-    def close(self) -> None:
-        """Let nothing more come in by it.  To be called once; any thread."""
-        self._end()
 
 
 class Node:
@@ -89,6 +78,8 @@ class Node:
         self._directory = Directory()
         self._frontend: Frontend | None = None
         self._roads: Roads | None = None
+        self.publishers = Publishers(self._publications, self.new_id)
+        """For messages to all who listen."""
         self._closed = False
         tell_of_forks(self)
 
@@ -309,59 +300,6 @@ class Node:
         self._start()
         return self._usable_roads().uplinks.use(proxies, timeout)
 
-    # -- publishers ------------------------------------------------------------------
-
-    def use_publishers(
-        self,
-        frontends: Iterable[ProxyEnd],
-        backends: Iterable[ProxyEnd],
-        *,
-        timeout: float = 0.0,
-    ) -> int:
-        """Publish through any of `frontends`, and subscribe at all of `backends`.
-
-        Like `use_proxies`.  Nothing is connected to a backend without a subscription.
-        """
-        self._start()
-        return self._usable_roads().publications.use(frontends, backends, timeout)
-
-    def publish(
-        self,
-        key: TargetKey,
-        body: bytes,
-        *,
-        timeout: float | None,
-        kind: MessageType = MessageType.FANOUT,
-        serializer: Serializer = Serializer.RAW,
-    ) -> None:
-        """Hand a message for all subscribers of `key` to one publisher.
-
-        Who does not read fast enough misses it; nobody is told.
-
-        :raises NoProxy: no publisher has taken it within `timeout` seconds.
-        :raises MessageTooLarge: `body` exceeds `max_message_size`.
-        """
-        deadline = FOREVER if timeout is None else time.monotonic() + timeout
-        envelope = Envelope(
-            type=kind, id=self._ids.next(), key=key.encoded, body=body, serializer=serializer
-        )
-        self._roads_to("publishers", body).publications.publish(envelope, deadline)
-
-    def subscribe(
-        self, keys: TargetKey | Iterable[TargetKey], *, timeout: float = 0.0
-    ) -> Subscription:
-        """Have published messages for `keys` brought to their listeners.
-
-        Waits up to `timeout` seconds until every publisher that takes messages has the
-        subscription; `Subscription.missing` then names those that have not.
-        """
-        keys = (keys,) if isinstance(keys, TargetKey) else tuple(keys)
-        self._start()
-        publications = self._usable_roads().publications
-        publications.subscribe(keys)
-        missing = publications.await_subscriptions(timeout)
-        return Subscription(tuple(missing), lambda: publications.unsubscribe(keys))
-
     def _roads_to(self, endpoint: str, body: bytes) -> Roads:
         """The roads for a message to `endpoint`; starts the node if need be."""
         check_size(body, self.options)
@@ -373,6 +311,9 @@ class Node:
         except SocketLimitReached as error:
             raise PeerUnreachable(endpoint, str(error)) from error
         return self._usable_roads()
+
+    def _publications(self, body: bytes) -> Publications:
+        return self._roads_to("publishers", body).publications
 
     def _usable_roads(self) -> Roads:
         with self._lock:

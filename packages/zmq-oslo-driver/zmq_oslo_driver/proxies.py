@@ -100,7 +100,7 @@ class Proxies:
             if self.publishing:
                 frontends, backends = publishers(self._records(PUBLISHERS, patience))
                 self._warned = self._warned and not frontends
-                self._node.use_publishers(
+                self._node.publishers.use(
                     frontends, self._subscribe_on or backends, timeout=patience
                 )
         except NodeClosed:
@@ -133,7 +133,7 @@ class Proxies:
         Publishers that do not confirm it in time are named in a warning.
         """
         self.start()
-        subscription = self._node.subscribe(keys, timeout=self._patience)
+        subscription = self._node.publishers.subscribe(keys, timeout=self._patience)
         if subscription.missing:
             LOG.warning(
                 "fanouts on %s may be missed for now: no confirmation of the subscription from %s "

@@ -75,7 +75,7 @@ class Spreader:
             return records
         self._publishers.start()
         try:
-            self._handover.node.publish(
+            self._handover.node.publishers.publish(
                 address.wire, body, timeout=attempts.left(), serializer=self._handover.serializer
             )
         except NoProxy as error:
