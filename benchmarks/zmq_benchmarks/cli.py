@@ -19,14 +19,16 @@ try:
     import msgspec
     from rich.console import Console
 
-    from zmq_benchmarks import matchmaker
+    from zmq_benchmarks import forwarding, matchmaker
     from zmq_benchmarks.errors import BenchmarkError, NotInstalled
     from zmq_benchmarks.machine import describe_machine, describe_versions
     from zmq_benchmarks.matchmaker_results import print_report as print_matchmaker
+    from zmq_benchmarks.numbers import print_report as print_numbers_report
     from zmq_benchmarks.plan import DEFAULT_SUBJECTS, MEASUREMENTS, SUBJECTS, Measurement, select
     from zmq_benchmarks.progress import Reporter, progress
     from zmq_benchmarks.report import print_report
     from zmq_benchmarks.results import Results, Sample, summarise
+    from zmq_benchmarks.subcommands import forwarding_options, matchmaker_options, positive
     from zmq_benchmarks.subjects import Subject, start
 except ModuleNotFoundError as error:
     raise SystemExit(
@@ -56,9 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "else the machine does hits all alike.",
         epilog="measurements: "
         + ", ".join(each.name for each in MEASUREMENTS)
-        + "; `benchmarks/run matchmaker` measures the matchmaker alone, see its own --help",
+        + "; `benchmarks/run matchmaker` measures the matchmaker alone, and `benchmarks/run "
+        "forwarding` the proxy's router, see the --help of each",
     )
-    parser.add_argument("--rounds", type=_positive, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=positive, default=5, help="default: %(default)s")
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="per measurement and round; default: %(default)s"
     )
@@ -94,42 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _matchmaker_parser() -> argparse.ArgumentParser:
-    """Of the words after `matchmaker`."""
-    made = argparse.ArgumentParser(
-        prog="benchmarks/run matchmaker",
-        description="Registering, looking up, refreshing and recovering of many processes' "
-        "directories, on a Redis that is started for it.",
-    )
-    made.add_argument("--processes", type=_positive, default=100, help="default: %(default)s")
-    made.add_argument(
-        "--listeners", type=_positive, default=100, help="of each process; default: %(default)s"
-    )
-    made.add_argument(
-        "--seconds",
-        type=float,
-        default=40.0,
-        help="for which the steady state is watched, twice; default: %(default)g, in which each "
-        "process refreshes once",
-    )
-    made.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file")
-    return made
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 if everything could be measured or was skipped with a reason."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that servers end too
     if words[:1] == ["matchmaker"]:
-        chosen = _matchmaker_parser().parse_args(words[1:])
+        chosen = matchmaker_options(words[1:])
         return _carry_out(lambda: matchmaker.run(chosen), print_matchmaker, chosen.json)
+    if words[:1] == ["forwarding"]:
+        chosen = forwarding_options(words[1:])
+        return _carry_out(lambda: forwarding.run(chosen), print_numbers_report, chosen.json)
     options = _parser().parse_args(words)
     if options.quick:
         options.rounds, options.seconds, options.matchmaker = 1, _QUICK_SECONDS, "file"

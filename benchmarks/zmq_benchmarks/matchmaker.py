@@ -23,7 +23,6 @@ from zmq_benchmarks.load import percentile
 from zmq_benchmarks.machine import describe_machine, describe_versions
 from zmq_benchmarks.matchmaker_results import (
     WINDOW,
-    Number,
     Results,
     counters,
     latencies,
@@ -31,6 +30,7 @@ from zmq_benchmarks.matchmaker_results import (
     rates,
 )
 from zmq_benchmarks.matchmaker_services import Add, Announce, Keep, Refresh, Report, key_of
+from zmq_benchmarks.numbers import Number
 from zmq_benchmarks.progress import Reporter, progress
 from zmq_matchmaker import Directory, Key, MatchmakerURL, load
 from zmq_matchmaker.testing import RedisServer

@@ -9,23 +9,14 @@ from typing import Any, Final
 import msgspec
 import redis
 from rich.console import Console
-from rich.table import Table
 
 from zmq_benchmarks.load import percentile
+from zmq_benchmarks.numbers import Number, print_numbers
 
-__all__ = ["WINDOW", "Number", "Results", "counters", "latencies", "peak", "print_report", "rates"]
+__all__ = ["WINDOW", "Results", "counters", "latencies", "peak", "print_report", "rates"]
 
 WINDOW: Final = 1.0
 """Seconds in which commands are counted for `peak`."""
-
-
-class Number(msgspec.Struct, frozen=True):
-    """One thing that was measured."""
-
-    name: str
-    title: str
-    value: float
-    unit: str = ""
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +34,7 @@ def print_report(results: Results, console: Console) -> None:
     """Print all numbers."""
     processes, listeners = results.settings["processes"], results.settings["listeners"]
     title = f"the matchmaker on Redis: {processes} processes with {listeners} listeners each"
-    table = Table("measured", title=title, title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("")
-    for number in results.numbers:
-        size = f"{number.value:,.0f}" if number.value >= 100 else f"{number.value:.3g}"
-        table.add_row(number.title, size, number.unit)
-    console.print(table)
+    print_numbers(title, results.numbers, console)
 
 
 def counters(admin: redis.Redis) -> dict[str, int]:
