@@ -19,7 +19,7 @@ try:
     import msgspec
     from rich.console import Console
 
-    from zmq_benchmarks import forwarding, matchmaker
+    from zmq_benchmarks import fanout, forwarding, matchmaker
     from zmq_benchmarks.errors import BenchmarkError, NotInstalled
     from zmq_benchmarks.machine import describe_machine, describe_versions
     from zmq_benchmarks.matchmaker_results import print_report as print_matchmaker
@@ -28,7 +28,12 @@ try:
     from zmq_benchmarks.progress import Reporter, progress
     from zmq_benchmarks.report import print_report
     from zmq_benchmarks.results import Results, Sample, summarise
-    from zmq_benchmarks.subcommands import forwarding_options, matchmaker_options, positive
+    from zmq_benchmarks.subcommands import (
+        fanout_options,
+        forwarding_options,
+        matchmaker_options,
+        positive,
+    )
     from zmq_benchmarks.subjects import Subject, start
 except ModuleNotFoundError as error:
     raise SystemExit(
@@ -58,8 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "else the machine does hits all alike.",
         epilog="measurements: "
         + ", ".join(each.name for each in MEASUREMENTS)
-        + "; `benchmarks/run matchmaker` measures the matchmaker alone, and `benchmarks/run "
-        "forwarding` the proxy's router, see the --help of each",
+        + "; `benchmarks/run matchmaker` measures the matchmaker alone, `benchmarks/run "
+        "forwarding` the proxy's router and `benchmarks/run fanout` its publisher: see "
+        "the --help of each",
     )
     parser.add_argument("--rounds", type=positive, default=5, help="default: %(default)s")
     parser.add_argument(
@@ -107,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["forwarding"]:
         chosen = forwarding_options(words[1:])
         return _carry_out(lambda: forwarding.run(chosen), print_numbers_report, chosen.json)
+    if words[:1] == ["fanout"]:
+        chosen = fanout_options(words[1:])
+        return _carry_out(lambda: fanout.run(chosen), print_numbers_report, chosen.json)
     options = _parser().parse_args(words)
     if options.quick:
         options.rounds, options.seconds, options.matchmaker = 1, _QUICK_SECONDS, "file"

@@ -30,6 +30,8 @@ _WARM_UP: Final = 0.2
 _SPARE_FILES: Final = 200
 """What a process has open beside the connections."""
 _WARM_MESSAGES: Final = 100_000
+_MOST_UNDER_WAY: Final = 5000
+"""Messages, of all senders together: enough to keep the thread busy that does the I/O."""
 _SETTLE: Final = 1.0
 """Seconds until the proxy has dealt with connections that came or went."""
 _MEGA: Final = 1e6
@@ -91,7 +93,8 @@ class _Bench:
 
     def _sample(self, forwarder: Forwarder, peers: int, name: str) -> Sample:
         with contextlib.ExitStack() as stack:
-            load = Load(forwarder, peers, self._options.window, self._folder / name, stack)
+            window = min(peers * self._options.window, _MOST_UNDER_WAY)
+            load = Load(forwarder, peers, window, self._folder / name, stack)
             load.measure(min(_WARM_UP, self._options.seconds))
             return load.measure(self._options.seconds)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["forwarding_options", "matchmaker_options", "positive"]
+__all__ = ["fanout_options", "forwarding_options", "matchmaker_options", "positive"]
 
 
 def positive(text: str) -> int:
@@ -60,7 +60,8 @@ def forwarding_options(words: list[str]) -> argparse.Namespace:
         "--window",
         type=_window,
         default=400,
-        help="messages under way, from all senders together; default: %(default)s",
+        help="messages under way for each receiver, and 5,000 for all together at the most; a "
+        "router refuses what exceeds the queue of 1,000; default: %(default)s",
     )
     made.add_argument(
         "--messages",
@@ -80,6 +81,52 @@ def forwarding_options(words: list[str]) -> argparse.Namespace:
     if options.quick:
         options.rounds, options.seconds, options.pairs = 1, 0.1, 3
         options.messages, options.receivers = 1000, 20
+    return options
+
+
+def fanout_options(words: list[str]) -> argparse.Namespace:
+    """Of the words after `fanout`."""
+    made = argparse.ArgumentParser(
+        prog="benchmarks/run fanout",
+        description="Fanouts of an oslo.messaging client: how long they take it, and how long "
+        "until the last listener has its copy, through a zmq-proxy that publishes and without one.",
+    )
+    made.add_argument("--rounds", type=positive, default=3, help="default: %(default)s")
+    made.add_argument(
+        "--fanouts",
+        type=positive,
+        default=200,
+        help="to each number of listeners in a round; default: %(default)s",
+    )
+    made.add_argument(
+        "--interval",
+        type=float,
+        default=0.05,
+        help="seconds from one to the next, to be enough for all copies; default: %(default)s",
+    )
+    made.add_argument(
+        "--listeners",
+        type=positive,
+        nargs="+",
+        default=[1, 100, 1000],
+        help="that subscribe, plain sockets; default: 1 100 1000",
+    )
+    made.add_argument(
+        "--direct",
+        type=positive,
+        nargs="*",
+        default=[1, 100],
+        help="that get a copy each, whole nodes; default: 1 100; none: go without",
+    )
+    made.add_argument(
+        "--processes", type=positive, default=2, help="of listeners; default: %(default)s"
+    )
+    _add_json(made)
+    _add_quick(made)
+    options = made.parse_args(words)
+    if options.quick:
+        options.rounds, options.fanouts, options.interval = 1, 5, 0.01
+        options.listeners, options.direct = [1, 20], [1, 3]
     return options
 
 
