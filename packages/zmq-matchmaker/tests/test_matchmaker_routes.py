@@ -111,6 +111,12 @@ def test_messages_to_all_leave_out_only_those_that_said_they_are_gone() -> None:
     assert route(routes).everybody(1.0) == (C, A, B)
 
 
+def test_messages_to_all_do_not_look_at_each_record_while_none_is_set_aside() -> None:
+    routes = table(A, B)
+    assert route(routes).everybody(0) is route(routes).usable
+    assert route(routes).everybody(0) == (A, B)
+
+
 def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
     routes = table(A)
     routes.nack(KEY, A, 0, gone=True)

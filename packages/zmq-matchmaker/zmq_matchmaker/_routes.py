@@ -75,6 +75,8 @@ class Route:
 
     def everybody(self, now: float) -> tuple[Record, ...]:
         """`usable`, then those that are set aside, but for those that said they are not there."""
+        if not self.aside:
+            return self.usable  # all there are: not to be looked through for each message
         usable = set(self.usable)
         rest = []
         for record in self.records:
