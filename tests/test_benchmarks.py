@@ -17,6 +17,7 @@ import pytest
 from harness.leaks import is_alive, wait_until
 from harness.services import child_environment
 
+GOALS = {"forwarding": ["1 + 1 peers", "3 + 3 peers"], "fanout": ["fanout"]}
 RUN = Path(__file__).resolve().parent.parent / "benchmarks" / "run"
 
 
@@ -130,6 +131,84 @@ def test_an_unknown_measurement_is_refused_with_the_list_of_those_there_are(tmp_
     done = run("--only", "nonsense", folder=tmp_path)
     assert done.returncode == 2
     assert "calls-16" in done.stderr
+
+
+def report(name: str, *arguments: str, folder: Path) -> Any:
+    """What a quick run of a part's measurements writes."""
+    path = folder / "results.json"
+    done = run(name, "--quick", *arguments, "--json", str(path), folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert all(f"goal {goal}:" in done.stdout for goal in GOALS[name])
+    assert os.listdir(folder) == ["results.json"]
+    results = json.loads(path.read_text())
+    assert [goal["name"] for goal in results["goals"]] == GOALS[name]
+    for goal in results["goals"]:
+        reached = (
+            goal["ratio"] <= goal["bound"] if goal["at_most"] else goal["ratio"] >= goal["bound"]
+        )
+        assert goal["reached"] is reached
+    assert results["machine"]["cpus"] >= 1
+    assert {"libzmq", "pyzmq"} <= set(results["versions"])
+    return results
+
+
+def test_the_router_is_compared_with_what_libzmq_forwards_alone(tmp_path: Path) -> None:
+    results = report("forwarding", folder=tmp_path)
+    taken = {number["name"]: number["value"] for number in results["numbers"]}
+    subjects = {f"{name}_{peers}" for name in ("router", "plain", "bare") for peers in (1, 3)}
+    rates = {f"{subject}_{what}" for subject in subjects for what in ("rate", "sent")}
+    others = {f"{subject}_{what}" for subject in subjects for what in ("cpu", "load_cpu", "lost")}
+    ratios = {
+        f"ratio_{name}_{peers}_{what}"
+        for name in ("plain", "bare")
+        for peers in (1, 3)
+        for what in ("rate", "cpu")
+    }
+    memory = {f"memory_{name}" for name in ("start", "before", "after", "receivers")}
+    changes = {f"memory_{name}" for name in ("growth", "receiver", "lost")}
+    assert set(taken) == rates | others | ratios | memory | changes
+    # Processor time is counted in hundredths of a second, and a few messages need no more memory.
+    positive = rates | memory | {name for name in ratios if name.endswith("_rate")}
+    assert all(taken[name] > 0 for name in positive), taken
+    assert all(taken[name] >= 0 for name in others | {"memory_lost"}), taken
+    assert set(results["samples"]) == rates | others
+    assert all(len(samples) == 1 for samples in results["samples"].values())
+    assert results["settings"] == {
+        "rounds": 1,
+        "seconds": 0.1,
+        "pairs": 3,
+        "window": 400,
+        "messages": 1000,
+        "receivers": 20,
+    }
+
+
+def test_fanouts_are_measured_with_few_and_with_many_listeners(tmp_path: Path) -> None:
+    results = report("fanout", folder=tmp_path)
+    taken = {number["name"]: number["value"] for number in results["numbers"]}
+    sizes = {"published_1", "published_20", "direct_1", "direct_3"}
+    times = {
+        f"{size}_{what}" for size in sizes for what in ("client_p50", "client_p99", "delivered_p50")
+    }
+    counts = {f"{size}_fanouts" for size in sizes}
+    lost = {f"{size}_lost" for size in sizes}
+    assert set(taken) == times | counts | lost
+    assert all(taken[name] > 0 for name in times), taken
+    assert all(taken[name] == 5 for name in counts), taken
+    assert all(taken[name] == 0 for name in lost), taken
+    assert set(results["samples"]) == {
+        f"{size}_{w}" for size in sizes for w in ("client", "delivered")
+    }
+    assert all(len(samples) == 5 for samples in results["samples"].values())
+    assert results["settings"] == {"rounds": 1, "fanouts": 5, "interval": 0.01, "processes": 2}
+
+
+def test_connections_that_the_system_does_not_allow_are_refused_with_the_limit(
+    tmp_path: Path,
+) -> None:
+    done = run("forwarding", "--receivers", "2000000000", folder=tmp_path)
+    assert done.returncode == 1
+    assert "open files are needed" in done.stderr
 
 
 @pytest.mark.slow

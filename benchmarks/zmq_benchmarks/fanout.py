@@ -75,7 +75,9 @@ def run(options: argparse.Namespace) -> Report:
         sent = bench.direct()
     numbers = [*_numbers("published", "through a publisher", published)]
     numbers += _numbers("direct", "a copy to each", sent)
-    settings = {name: getattr(options, name) for name in ("rounds", "fanouts", "interval")}
+    settings = {
+        name: getattr(options, name) for name in ("rounds", "fanouts", "interval", "processes")
+    }
     return Report(
         title="fanouts of an oslo.messaging client",
         date=date,

@@ -122,8 +122,8 @@ class Load:
         giving = LoadConfig(True, forwarder.frontend, forwarder.sender, peers, peers, *both)
         module = forwarding_load.__name__
         self._receivers = stack.enter_context(Worker("receivers", taking, folder, module))
-        self._receivers.ready()
         self._senders = stack.enter_context(Worker("senders", giving, folder, module))
+        self._receivers.ready()
         self._senders.ready()
 
     def measure(self, seconds: float = float("inf"), messages: int = 2**62) -> Sample:
