@@ -32,7 +32,7 @@ _SPARE_FILES: Final = 200
 _WARM_MESSAGES: Final = 100_000
 _MOST_UNDER_WAY: Final = 5000
 """Messages, of all senders together: enough to keep the thread busy that does the I/O."""
-_SETTLE: Final = 1.0
+_SETTLE: Final = 0.5
 """Seconds until the proxy has dealt with connections that came or went."""
 _MEGA: Final = 1e6
 
