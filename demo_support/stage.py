@@ -16,7 +16,8 @@ from typing import Final
 from demo_support.interrupts import Interrupts
 from zmq_matchmaker.testing import RedisServer
 
-LOOPBACK: Final = "rpc_zmq_bind_address=127.0.0.1"
+OPTIONS: Final = "rpc_zmq_bind_address=127.0.0.1&use_pub_sub=false"
+"""This machine alone, and no publisher."""
 START_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 15.0
 
@@ -32,10 +33,10 @@ def registry(interrupts: Interrupts, *, redis: bool) -> Iterator[str]:
         if redis:
             server = _redis()
             stack.push(server)
-            url = f"zmq+{server.url}/demo?{LOOPBACK}"
+            url = f"zmq+{server.url}/demo?{OPTIONS}"
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zmq-demo-"))
-            url = f"zmq+file://{folder}/registry/?{LOOPBACK}"
+            url = f"zmq+file://{folder}/registry/?{OPTIONS}"
         started = stack.pop_all()
     try:
         yield url

@@ -12,11 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zmq
+from prometheus_client.parser import text_string_to_metric_families
 
 from zmq_core import Envelope, MessageType, TargetKey, decode, encode
 from zmq_matchmaker import Key, Matchmaker, MatchmakerURL, Record, load
@@ -218,3 +221,63 @@ def run_python(nothing_is_left: None) -> Callable[[str], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+    return port
+
+
+class Metrics:
+    """What a proxy says of itself over HTTP."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        """Status and text."""
+        request = urllib.request.Request(self.url + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def samples(self, name: str) -> dict[tuple[str, ...], float]:
+        """The values of one metric, by those of its labels in the order of the labels' names."""
+        status, text = self.get("/metrics")
+        assert status == 200, text
+        return {
+            tuple(value for _, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def traffic(self, part: str) -> Traffic:
+        """Messages and bytes by type and direction, of one part; only those that there were."""
+        found: Traffic = {}
+        for index, name in enumerate(("messages", "message_bytes")):
+            for labels, value in self.samples(f"zmq_proxy_{name}_total").items():
+                direction, of_part, kind = labels
+                if of_part == part and value:
+                    both = list(found.get((kind, direction), (0, 0)))
+                    both[index] = int(value)
+                    found[kind, direction] = (both[0], both[1])
+        return found
+
+
+Traffic = dict[tuple[str, ...], tuple[int, int]]
+"""Messages and bytes by type and direction."""
+
+
+@pytest.fixture
+def metrics(free_port: int) -> Metrics:
+    """Of a proxy that was started with `--metrics-port`, which is `metrics.port`."""
+    return Metrics(free_port)

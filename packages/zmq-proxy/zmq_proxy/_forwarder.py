@@ -25,7 +25,9 @@ from typing import Final
 import zmq
 
 from zmq_core import RateLimitedLog
+from zmq_proxy._observer import Observer, Tap
 from zmq_proxy._sockets import Socket
+from zmq_proxy._traffic import Traffic
 
 __all__ = ["Forwarder"]
 
@@ -47,25 +49,35 @@ class Forwarder(abc.ABC):
     """A thread that forwards from `frontend` to `backend`, until `stop`.
 
     `secret` is the first frame that `backend` refuses, and by which commands come.
+    `observer`, which then is started and ended here, counts what is forwarded.
     `start`, `look`, `stop` and `join` are for one other thread; all else is for its own.
     """
 
     def __init__(
-        self, name: str, frontend: Socket, backend: Socket, control: Socket, secret: bytes
+        self,
+        name: str,
+        frontend: Socket,
+        backend: Socket,
+        control: Socket,
+        secret: bytes,
+        observer: Observer | None,
     ) -> None:
         self.frontend = frontend
         self.backend = backend
         self._control = control
         self._secret = secret
+        self._observer = observer
+        self._tap = Tap(None, secret) if observer is None else observer.tap
         self._log = RateLimitedLog(LOG)
         self._asked = 0
         self._looked = 0
+        self._asked_at = 0.0
+        self._told = False
         self._stopping = False
         self._deadline = 0.0
         self.untidy = False
         """Whether tidying up came to no end, and is to be done again soon."""
-        self.failure: BaseException | None = None
-        """Why the thread ended without having been told to."""
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -79,24 +91,50 @@ class Forwarder(abc.ABC):
     def _refused(self, why: int, rest: list[bytes]) -> None:
         """Deal with a message that the backend refused, with `why` (an errno).
 
-        Its first frame was taken off; there is at least one more.
+        Its first frame was taken off; there is at least one more.  `self._tap` is to be told of
+        `rest` before anything else.
         """
 
     @abc.abstractmethod
     def _tidy(self) -> None:
         """Do what is to be done about once a second."""
 
+    # -- from any thread -------------------------------------------------------------
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why a thread ended without having been told to."""
+        if self._failure is None and self._observer is not None:
+            return self._observer.failure
+        return self._failure
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What was forwarded, if somebody counts."""
+        return None if self._observer is None else self._observer.traffic
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which a `look` has waited; 0 if it was obeyed."""
+        asked_at = self._asked_at
+        return 0.0 if self._asked == self._looked else time.monotonic() - asked_at
+
     # -- from the other thread -------------------------------------------------------
 
     def start(self) -> None:
         """Begin to forward."""
+        if self._observer is not None:
+            self._observer.start()
         self._thread.start()
 
     def look(self) -> None:
-        """Have the thread tidy up."""
+        """Have the thread tidy up, and show that it lives."""
         if self._asked == self._looked:
+            self._asked_at = time.monotonic()
             self._asked += 1
-            self._tell(_Command.LOOK)
+            self._told = self._tell(_Command.LOOK)
+        elif not self._told:
+            self._told = self._tell(_Command.LOOK)
 
     def stop(self, deadline: float) -> None:
         """Begin to end: pass on what has come in, close the sockets, by `deadline` (monotonic)."""
@@ -110,15 +148,19 @@ class Forwarder(abc.ABC):
         """Wait until it has ended, after `stop`."""
         if self._thread.ident is not None:
             self._thread.join()
+        if self._observer is not None:
+            self._observer.stop()
         self._control.close(0)
 
-    def _tell(self, command: _Command) -> None:
+    def _tell(self, command: _Command) -> bool:
         if not self._thread.is_alive():
-            return
+            return False
         try:
             self._control.send_multipart([self._secret, self._secret, command.value])
         except zmq.Again:
-            LOG.debug("nobody takes the command %s: the thread is ending", command.name)
+            LOG.debug("nobody takes the command %s: the thread is ending, or busy", command.name)
+            return False
+        return True
 
     # -- the thread ------------------------------------------------------------------
 
@@ -134,14 +176,14 @@ class Forwarder(abc.ABC):
         except Exception as error:
             # The process ends of it: see Proxy.look.
             LOG.exception("forwarding failed")
-            self.failure = error
+            self._failure = error
         finally:
             self._close_data(linger)
 
     def _forward(self) -> None:
         """Forward until libzmq meets a message that it cannot pass on."""
         try:
-            zmq.proxy(self.frontend, self.backend)
+            zmq.proxy(self.frontend, self.backend, self._tap.socket)
         except zmq.ZMQError as error:
             if error.errno not in _REFUSED:
                 raise
@@ -153,6 +195,7 @@ class Forwarder(abc.ABC):
         if self.frontend.get(zmq.RCVMORE):
             rest = self.frontend.recv_multipart(zmq.NOBLOCK)
             if rest[0] == self._secret:
+                self._tap.rest(rest, passed=False)
                 self._obey(_Command(rest[1]))
             else:
                 self._refused(why, rest)
@@ -186,8 +229,11 @@ class Forwarder(abc.ABC):
             frames = self.frontend.recv_multipart(zmq.NOBLOCK)
             if frames[0] == self._secret:
                 continue
+            self._tap.first(frames)
             why = self._send(frames)
-            if why and len(frames) > 1:
+            if not why:
+                self._tap.rest(frames[1:], passed=True)
+            elif len(frames) > 1:
                 self._refused(why, frames[1:])
 
     def _close_data(self, linger: float) -> None:

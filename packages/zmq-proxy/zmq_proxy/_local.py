@@ -19,8 +19,10 @@ from typing import Final
 import zmq
 
 from zmq_core import RateLimitedLog
+from zmq_proxy._observer import MESSAGES
 from zmq_proxy._publisher import send_to_those_who_read
 from zmq_proxy._sockets import Socket, SocketFactory
+from zmq_proxy._traffic import PUBLISHED, Traffic, describe
 
 __all__ = ["LocalPublisher", "LocalStatistics"]
 
@@ -62,6 +64,10 @@ class LocalPublisher:
         self._deadline = 0.0
         self._log = RateLimitedLog(LOG)
         self._statistics = LocalStatistics()
+        self._logs = MESSAGES.isEnabledFor(logging.DEBUG)
+        self.traffic = Traffic(PUBLISHED)
+        """What was published."""
+        self._turned_at = 0.0
         self.failure: BaseException | None = None
         """Why the thread ended without having been told to."""
         self._thread = threading.Thread(target=self._run, name="zmq-proxy-local", daemon=True)
@@ -80,6 +86,14 @@ class LocalPublisher:
     def publishers(self) -> int:
         """How many publishers it is, or tries to be, connected to."""
         return len(self._connected)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the thread last did anything, if that is longer than it should be."""
+        turned_at = self._turned_at
+        if not turned_at:
+            return 0.0
+        return max(0.0, time.monotonic() - turned_at - _PATIENCE_MS / 1000)
 
     def start(self) -> None:
         """Begin to publish."""
@@ -121,6 +135,7 @@ class LocalPublisher:
 
     def _turn(self, poller: zmq.Poller, patience: int) -> bool:
         """Wait and do what there is to do; false if there was nothing."""
+        self._turned_at = time.monotonic()
         ready = dict(poller.poll(patience))
         while not self._wanted.empty():
             self._connect(self._wanted.get())
@@ -155,6 +170,9 @@ class LocalPublisher:
                 return
             self._statistics.published += 1
             self._statistics.bytes += sum(map(len, frames))
+            kind = self.traffic.count(frames)
+            if self._logs:
+                MESSAGES.debug("local published %s", describe(PUBLISHED, kind, frames))
             try:
                 self._downstream.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:

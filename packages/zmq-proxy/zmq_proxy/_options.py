@@ -86,6 +86,17 @@ _PROXY_OPTIONS: Final[list[cfg.Opt]] = [
         secret=True,
         help="Instead of [DEFAULT] transport_url, if it is not the services'.",
     ),
+    cfg.StrOpt(
+        "metrics_host",
+        default="127.0.0.1",
+        help="Address of this host, or its name, on which /metrics (Prometheus) and /healthz are "
+        "served, to everybody who can reach it.",
+    ),
+    cfg.PortOpt(
+        "metrics_port",
+        default=0,
+        help="Port of /metrics and /healthz. 0: they are not served.",
+    ),
     cfg.BoolOpt(
         "ack_pub_sub",
         default=False,
@@ -105,6 +116,8 @@ _ON_COMMAND_LINE: Final = {
     "backend_port": "PORT",
     "publisher_port": "PORT",
     "publisher_frontend_port": "PORT",
+    "metrics_host": "HOST",
+    "metrics_port": "PORT",
     "role": "ROLE",
     "url": "URL",
 }

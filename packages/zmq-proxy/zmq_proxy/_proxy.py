@@ -11,9 +11,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from zmq_matchmaker import Entry, Key, Matchmaker, MatchmakerError, Record, Role, Unavailable, load
+from zmq_proxy._connections import connections
 from zmq_proxy._door import Door
 from zmq_proxy._errors import ForwardingFailed, InvalidConfiguration
+from zmq_proxy._http import HTTPServer, listen
 from zmq_proxy._local import LocalPublisher, LocalStatistics
+from zmq_proxy._metrics import Pages, State
+from zmq_proxy._observer import MESSAGES
 from zmq_proxy._options import Part
 from zmq_proxy._publisher import Publisher, PublisherStatistics
 from zmq_proxy._router import Router, RouterStatistics
@@ -36,6 +40,8 @@ _LOOK_INTERVAL: Final = 1.0
 _LOOK_SOON: Final = 0.05
 _SETTLING: Final = 3.0
 """Seconds for subscribers to find a new publisher, before senders are told of it."""
+_SILENCE_LIMIT: Final = 5.0
+"""Seconds after which a part that does not answer counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,10 @@ class Proxy:
         self._publisher: Publisher | None = None
         self._local: LocalPublisher | None = None
         self._door: Door | None = None
+        self._http: HTTPServer | None = None
+        self._started = False
+        self._stopping = False
+        self._started_at = 0.0
         self._tell_senders_at = 0.0
 
     def start(self) -> None:
@@ -76,24 +86,38 @@ class Proxy:
         :raises InvalidConfiguration: a port or address cannot be bound; names the option.
         """
         settings = self._settings
+        self._started_at = time.monotonic()
+        self._started = self._stopping = False
         LOG.info("%s; matchmaker %s", self.identity, settings.matchmaker)
         self._bind(SocketFactory(settings.sockets, settings.address))
-        self._door = Door(*(socket for part in self._parts for socket in part.listening))
-        for part in self._parts:
+        if settings.metrics_port:
+            self._serve_metrics(settings.metrics_host, settings.metrics_port)
+        parts = self._parts.values()
+        self._door = Door(*(socket for part in parts for socket in part.listening))
+        for part in parts:
             part.start()
         self._announce()
         for warning in settings.warnings:
             LOG.warning("%s", warning)
+        self._started = True
+
+    def _serve_metrics(self, host: str, port: int) -> None:
+        pages = Pages(self._state, lambda: self.problem)
+        self._http = HTTPServer(listen(host, port), pages.answer)
+        self._http.start()
+        LOG.info("metrics at port %d of %s", port, host)
 
     def _bind(self, sockets: SocketFactory) -> None:
         settings = self._settings
         self._sockets = sockets
+        # What libzmq forwards alone is counted only where somebody wants to know.
+        observed = bool(settings.metrics_port) or MESSAGES.isEnabledFor(logging.DEBUG)
         if Part.ROUTER in settings.parts:
             ports = settings.frontend_port, settings.backend_port
-            self._router = Router(sockets, self.identity.encode(), *ports)
+            self._router = Router(sockets, self.identity.encode(), *ports, observed=observed)
         if Part.PUBLISHER in settings.parts:
             ports = settings.publisher_frontend_port, settings.publisher_port
-            self._publisher = Publisher(sockets, *ports)
+            self._publisher = Publisher(sockets, *ports, observed=observed)
         if Part.LOCAL in settings.parts:
             self._local = LocalPublisher(sockets, settings.publisher_port)
 
@@ -116,13 +140,14 @@ class Proxy:
             self._follow_publishers(local)
             LOG.info("publishes for this node from %s", local.endpoint)
 
-    @property
-    def _parts(self) -> list[Router | Publisher | LocalPublisher]:
-        """Those that run."""
-        return [part for part in (self._router, self._publisher, self._local) if part is not None]
-
     def _entry(self, key: Key, member: str, endpoint: str) -> Entry:
         return key, Record(endpoint=endpoint, node=self.identity, member=member)
+
+    @property
+    def _parts(self) -> dict[str, Router | Publisher | LocalPublisher]:
+        """Those that run, by name."""
+        parts = {"router": self._router, "publisher": self._publisher, "local": self._local}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def statistics(self) -> Statistics:
@@ -135,20 +160,57 @@ class Proxy:
             0 if self._door is None else self._door.turned_away,
         )
 
+    @property
+    def problem(self) -> str:
+        """Why it does not forward, or will not for long; empty while it does.  For any thread."""
+        if self._stopping:
+            return "stopping"
+        if not self._started:
+            return "starting"
+        for name, part in self._parts.items():
+            if part.failure is not None:
+                return f"{name}: {part.failure}"
+            if part.silence > _SILENCE_LIMIT:
+                return f"{name}: no sign of life for {part.silence:.0f} s"
+        return ""
+
+    @property
+    def status(self) -> str:
+        """A line for operators."""
+        doing = self.problem or f"forwarding: {', '.join(self._parts)}"
+        reachable = self._directory.statistics.reachable
+        return doing if reachable else f"{doing}; the matchmaker cannot be reached"
+
+    def _state(self) -> State:
+        """For the metrics, whose thread calls it."""
+        parts, counters, sockets, local = self._parts, self.statistics, self._sockets, self._local
+        return State(
+            uptime=time.monotonic() - self._started_at,
+            problem=self.problem,
+            traffic={name: part.traffic for name, part in parts.items() if part.traffic},
+            router=counters.router,
+            publisher=counters.publisher,
+            local=counters.local,
+            publishers=0 if local is None else local.publishers,
+            connections={} if sockets is None else connections(sockets.listening),
+            matchmaker=self._directory.statistics,
+        )
+
     def look(self) -> float:
         """To be called while it runs; returns after how many seconds again.
 
         :raises ForwardingFailed: it forwards no more; stop it.
         """
-        for part in self._parts:
+        for part in self._parts.values():
             if part.failure is not None:
                 raise ForwardingFailed(f"forwarding ended: {part.failure}") from part.failure
         if self._door is not None and self._door.failure is not None:
             raise ForwardingFailed(
                 f"no connection is taken any more: {self._door.failure}"
             ) from self._door.failure
-        if self._router is not None:
-            self._router.look()
+        for forwarder in (self._router, self._publisher):
+            if forwarder is not None:
+                forwarder.look()
         if self._publisher is not None and 0 < self._tell_senders_at <= time.monotonic():
             self._tell_senders_at = 0
             entry = self._entry(PUBLISHERS, FRONTEND, self._publisher.frontend_endpoint)
@@ -173,8 +235,9 @@ class Proxy:
         Idempotent.
         """
         deadline = time.monotonic() + self._settings.sockets.linger
+        self._stopping = True
         self._directory.close()
-        parts, door = self._parts, self._door
+        parts, door = list(self._parts.values()), self._door
         for part in parts:
             part.stop(deadline)
         for part in parts:
@@ -182,6 +245,10 @@ class Proxy:
         if door is not None:
             door.close()
             LOG.info("stopped; %s", self.statistics)
+        # Until now it told load balancers that this proxy is about to go.
+        http, self._http = self._http, None
+        if http is not None:
+            http.close()
         self._router = self._publisher = self._local = self._door = None
         sockets, self._sockets = self._sockets, None
         if sockets is not None:

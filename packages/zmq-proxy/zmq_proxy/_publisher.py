@@ -17,14 +17,16 @@ import zmq
 
 from zmq_core import MalformedMessage, TargetKey
 from zmq_proxy._forwarder import Forwarder
+from zmq_proxy._observer import Observer
 from zmq_proxy._sockets import Socket, SocketFactory
+from zmq_proxy._traffic import PUBLISHED
 
 __all__ = ["Publisher", "PublisherStatistics", "send_to_those_who_read"]
 
 
 @dataclass(slots=True)
 class PublisherStatistics:
-    """Counters since the start.  What everybody gets is not counted: libzmq does that alone."""
+    """Counters since the start, of what not everybody gets."""
 
     stalls: int = 0
     """Times that a subscriber's queue was full: it misses what comes until half is free."""
@@ -35,17 +37,27 @@ class PublisherStatistics:
 class Publisher(Forwarder):
     """Forwards from a PULL to a PUB.  Ports are 0 for random ones.
 
+    What it passes on is counted if it is `observed`.
+
     :raises InvalidConfiguration: a port or address cannot be bound; names the option.
     """
 
-    def __init__(self, sockets: SocketFactory, frontend_port: int, backend_port: int) -> None:
+    def __init__(
+        self,
+        sockets: SocketFactory,
+        frontend_port: int,
+        backend_port: int,
+        *,
+        observed: bool = False,
+    ) -> None:
         secret = b"\xff" + uuid.uuid4().bytes + uuid.uuid4().bytes  # no subscription begins so
         frontend, backend = sockets.pull(), sockets.publisher()
         self._stuffed_peer = sockets.stuffed_peer(backend, secret)
         self.frontend_endpoint = sockets.bind(frontend, frontend_port, "publisher_frontend_port")
         self.backend_endpoint = sockets.bind(backend, backend_port, "publisher_port")
         control = sockets.control(frontend)
-        super().__init__("zmq-proxy-publisher", frontend, backend, control, secret)
+        observer = Observer("publisher", sockets, secret, PUBLISHED) if observed else None
+        super().__init__("zmq-proxy-publisher", frontend, backend, control, secret, observer)
         self._statistics = PublisherStatistics()
 
     @property
@@ -60,6 +72,7 @@ class Publisher(Forwarder):
             key = TargetKey.decode(rest[1]) if len(rest) == 3 else None
         except MalformedMessage:
             key = None
+        self._tap.rest(rest, passed=key is not None)
         if key is None:
             # Or a node's message to itself, which is repeated until it comes back.
             self._statistics.malformed += 1

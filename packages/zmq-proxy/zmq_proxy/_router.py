@@ -20,8 +20,10 @@ import zmq
 
 from zmq_core import MalformedMessage, NackCode
 from zmq_proxy._forwarder import Forwarder
+from zmq_proxy._observer import Observer
 from zmq_proxy._refusal import Refusal, refuse
 from zmq_proxy._sockets import SocketFactory
+from zmq_proxy._traffic import ROUTED
 
 __all__ = ["Router", "RouterStatistics"]
 
@@ -39,7 +41,7 @@ _LONGEST_IN_LOG: Final = 100
 
 @dataclass(slots=True)
 class RouterStatistics:
-    """Counters since the start.  What is passed on is not counted: libzmq does that alone."""
+    """Counters since the start, of what is not passed on."""
 
     unroutable: int = 0
     """Messages for a receiver that was not connected."""
@@ -58,20 +60,29 @@ class RouterStatistics:
 class Router(Forwarder):
     """Forwards from a PULL to a ROUTER, and tells senders of what it cannot pass on.
 
-    `identity` is the name by which it tells them; its ports are 0 for random ones.
+    `identity` is the name by which it tells them; its ports are 0 for random ones.  What it
+    passes on is counted if it is `observed`.
 
     :raises InvalidConfiguration: a port or address cannot be bound; names the option.
     """
 
     def __init__(
-        self, sockets: SocketFactory, identity: bytes, frontend_port: int, backend_port: int
+        self,
+        sockets: SocketFactory,
+        identity: bytes,
+        frontend_port: int,
+        backend_port: int,
+        *,
+        observed: bool = False,
     ) -> None:
         secret = uuid.uuid4().bytes + uuid.uuid4().bytes  # the name of no peer
         frontend, backend = sockets.pull(), sockets.router()
         self.frontend_endpoint = sockets.bind(frontend, frontend_port, "frontend_port")
         self.backend_endpoint = sockets.bind(backend, backend_port, "backend_port")
         self._silent_peer = sockets.silent_peer(backend)
-        super().__init__("zmq-proxy-router", frontend, backend, sockets.control(frontend), secret)
+        observer = Observer("router", sockets, secret, ROUTED) if observed else None
+        control = sockets.control(frontend)
+        super().__init__("zmq-proxy-router", frontend, backend, control, secret, observer)
         self._identity = identity
         self._statistics = RouterStatistics()
 
@@ -81,6 +92,7 @@ class Router(Forwarder):
         return replace(self._statistics)
 
     def _refused(self, why: int, rest: list[bytes]) -> None:
+        self._tap.rest(rest, passed=False)
         if why == errno.EAGAIN:
             self._statistics.overflowed += 1
         else:
@@ -101,6 +113,7 @@ class Router(Forwarder):
             self._statistics.nacks_lost += 1
         else:
             self._statistics.nacks += 1
+            self._tap.own(refusal.answer)
 
     def _parse(self, why: int, rest: list[bytes]) -> Refusal | None:
         """What to tell the sender; None if there is no telling who that is."""

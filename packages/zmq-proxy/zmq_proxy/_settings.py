@@ -62,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     publisher_frontend_port: int
     publisher_port: int
     """0: a random port of the range."""
+    metrics_host: str
+    metrics_port: int
+    """Where to tell of itself over HTTP; port 0: nowhere."""
     matchmaker: MatchmakerURL
     directory: DirectorySettings
     warnings: tuple[str, ...]
@@ -91,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 address=address,
                 parts=parts,
                 **ports,
+                metrics_host=options["metrics_host"],
+                metrics_port=options["metrics_port"],
                 matchmaker=complete(url, conf),
                 directory=DirectorySettings.load(values.__getitem__, conf),
                 warnings=tuple(_mismatches(parts, values)),

@@ -46,6 +46,8 @@ class SocketFactory:
         self._options = options
         self._address = address
         self._context = zmq.Context(options.io_threads)
+        self.listening: dict[str, tuple[str, int]] = {}
+        """Address and port that each is bound to, by the name of the option without `_port`."""
 
     def pull(self) -> Socket:
         """A frontend: senders PUSH to it."""
@@ -169,6 +171,16 @@ class SocketFactory:
         control.connect(endpoint)
         return control
 
+    def capture(self) -> tuple[Socket, Socket]:
+        """A PUSH, for the copies that `zmq_proxy` makes, and the PULL in which they arrive."""
+        endpoint = f"inproc://{uuid.uuid4()}"
+        source = self._context.socket(zmq.PULL)
+        source.bind(endpoint)
+        tap = self._context.socket(zmq.PUSH)
+        tap.set(zmq.LINGER, 0)
+        tap.connect(endpoint)
+        return tap, source
+
     # -- addresses -------------------------------------------------------------------
 
     def bind(self, socket: Socket, port: int, name: str) -> str:
@@ -208,6 +220,7 @@ class SocketFactory:
         endpoint = self._address.endpoint(port)
         try:
             socket.bind(endpoint)
+            self.listening[name.removesuffix("_port")] = self._address.host, port
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 return False

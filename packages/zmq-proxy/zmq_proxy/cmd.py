@@ -17,6 +17,7 @@ from zmq_proxy._errors import InvalidConfiguration, ProxyError
 from zmq_proxy._options import new_config
 from zmq_proxy._proxy import Proxy
 from zmq_proxy._settings import Settings
+from zmq_proxy._systemd import Notifier
 from zmq_proxy._version import __version__
 
 __all__ = ["main"]
@@ -24,6 +25,8 @@ __all__ = ["main"]
 LOG = logging.getLogger(__name__)
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_ENDING: Final = 10.0
+"""Seconds that the end may take beyond the linger time, should a matchmaker hang."""
 
 _DESCRIPTION: Final = """
 Passes messages of oslo.messaging over ZeroMQ on to the peer that they name (router), so that
@@ -55,10 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         with proxy:
+            notifier = Notifier()
+            notifier.ready(proxy.status)
             received = None
             while received is None:
-                received = signal.sigtimedwait(_SIGNALS, proxy.look())
-            LOG.info("stopping on %s", signal.Signals(received.si_signo).name)
+                pause = proxy.look()
+                notifier.lives(proxy.status, well=not proxy.problem)
+                received = signal.sigtimedwait(_SIGNALS, pause)
+            name = signal.Signals(received.si_signo).name
+            LOG.info("stopping on %s", name)
+            notifier.stopping(f"stopping on {name}", settings.sockets.linger + _ENDING)
     except ProxyError as error:
         return _failed(error)
     return 0
