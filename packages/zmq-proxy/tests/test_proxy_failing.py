@@ -68,7 +68,7 @@ def test_an_observer_that_fails_ends_the_proxy_and_holds_up_no_message_until_the
     until(lambda: counting.problem)
     status, reason = metrics.get("/healthz")
     assert status == 503
-    assert reason.startswith("router: ")
+    assert reason.startswith("forwarding ended: router: ")
     with pytest.raises(ForwardingFailed, match="traffic"):
         counting.look()
 

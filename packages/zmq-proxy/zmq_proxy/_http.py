@@ -26,7 +26,8 @@ LOG = logging.getLogger(__name__)
 
 _PATIENCE: Final = 5.0
 """Seconds for a client to send its request and to take the answer."""
-_MOST_CLIENTS: Final = 100
+_MOST_CLIENTS: Final = 16
+"""At a time: another one takes the place of the one that came first."""
 _LONGEST_HEAD: Final = 16384
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -83,7 +84,7 @@ class HTTPServer:
         self._answer = answer
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], None] = {}
         self._thread = threading.Thread(target=self._run, name="zmq-proxy-metrics", daemon=True)
 
     def start(self) -> None:
@@ -118,9 +119,10 @@ class HTTPServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._clients) >= _MOST_CLIENTS:
-            writer.transport.abort()
-            return
-        self._clients.add(task)
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            oldest.cancel()
+        self._clients[task] = None
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._converse(reader, writer)
@@ -128,7 +130,7 @@ class HTTPServer:
             LOG.debug("a client got no answer: %r", error)
             writer.transport.abort()
         finally:
-            self._clients.discard(task)
+            self._clients.pop(task, None)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

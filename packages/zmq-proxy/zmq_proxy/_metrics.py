@@ -42,6 +42,8 @@ class State:
     router: RouterStatistics | None
     publisher: PublisherStatistics | None
     local: LocalStatistics | None
+    turned_away: int
+    """New connections that were ended for want of descriptors."""
     publishers: int
     """Publishers that a local publisher subscribes at."""
     connections: Mapping[str, Connections]
@@ -171,6 +173,11 @@ def _refusals(state: State) -> Iterator[Metric]:
 
 
 def _connected(state: State) -> Iterator[Metric]:
+    yield _counter(
+        "turned_away",
+        "New connections that were ended at once, for want of descriptors",
+        {(): state.turned_away},
+    )
     found = {(port,): connections for port, connections in state.connections.items()}
     yield _gauge(
         "peers",
