@@ -46,6 +46,15 @@ def test_what_an_application_never_answers_is_forgotten_when_its_time_is_over() 
     assert len(held) <= 10_000
 
 
+def test_a_message_that_is_never_acknowledged_is_forgotten_when_it_will_not_come_again() -> None:
+    held = HeldRequests(remember=60.0)
+    for number in range(50_000):
+        id_ = number.to_bytes(16, "big")
+        cast = Envelope(type=MessageType.CAST, id=id_, key=CALL.key, flags=Flag.ACK_WANTED)
+        held.add(PEER, cast, now=number / 100)
+    assert len(held) <= 10_000
+
+
 def test_what_comes_again_before_it_is_answered_is_told_to_wait() -> None:
     held = HeldRequests(remember=60.0)
     assert held.add(PEER, REPEATABLE, now=100.0) is None

@@ -63,7 +63,8 @@ class HeldRequests:
                 return Envelope(type=MessageType.HEARTBEAT, id=request.id)
             if name in self._kept:
                 return self._kept[name][1]
-            until = now + request.ttl if request.ttl else math.inf
+            forever = math.inf if request.type is MessageType.CALL else now + self._remember
+            until = now + request.ttl if request.ttl else forever
             self._until[name] = (until, keep)
             if len(self._until) >= self._prune_at:
                 # Some application does not answer.  Nobody waits for these any more.

@@ -241,13 +241,15 @@ class Node:
         acknowledged: bool = False,
         routing_id: str = "",
         message_id: bytes = b"",
+        send_timeout: float = FOREVER,
     ) -> None:
         """Hand a message to the connection to `endpoint`, or with `routing_id` to a proxy.
 
         Blocks up to `timeout` seconds while there is no connection or the peer
         does not read.  With `acknowledged`, returns once the message sits in a
         listener's queue; it may be sent again under the same `message_id`, from `new_id`,
-        and a peer that has it already only acknowledges it again.
+        and a peer that has it already only acknowledges it again.  `send_timeout` is as
+        with `request`.
 
         :raises NotDelivered: it could not be handed over, and will not be.
         :raises PeerLost: the connection ended before the acknowledgement came.
@@ -266,7 +268,8 @@ class Node:
         )
         roads = self._roads_to(endpoint, body)
         if acknowledged:
-            roads.ask(endpoint, routing_id, envelope, Patience(now, deadline, None))
+            patience = Patience(now, deadline, None)
+            roads.ask(endpoint, routing_id, envelope, patience, now + send_timeout)
         else:
             roads.send(endpoint, routing_id, envelope, deadline)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from zmq_core import (
@@ -81,8 +82,12 @@ class Handover:
         kind: MessageType,
         serializer: Serializer | None = None,
         message_id: bytes = b"",
+        send_timeout: float = math.inf,
     ) -> None:
-        """Send it to one process; with `message_id`, and wait until it has acknowledged it."""
+        """Send it to one process; with `message_id`, and wait until it has acknowledged it.
+
+        Of `timeout`, the process may take `send_timeout` to take the message.
+        """
         try:
             self.node.send(
                 record.endpoint,
@@ -93,6 +98,7 @@ class Handover:
                 serializer=self.serializer if serializer is None else serializer,
                 acknowledged=bool(message_id),
                 message_id=message_id,
+                send_timeout=send_timeout,
                 routing_id=self._routing_id(record),
             )
         except MessageTooLarge as error:

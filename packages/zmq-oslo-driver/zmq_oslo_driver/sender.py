@@ -125,7 +125,13 @@ class Sender:
             timeout = min(acks.timeout * acks.multiplier**tries, attempts.left())
             try:
                 self._handover.send(
-                    record, address, body, timeout, MessageType.CAST, message_id=message_id
+                    record,
+                    address,
+                    body,
+                    timeout,
+                    MessageType.CAST,
+                    message_id=message_id,
+                    send_timeout=attempts.patience(),
                 )
             except NotDelivered as error:
                 attempts.failed(record, error)
