@@ -28,6 +28,7 @@ def test_version_and_help_are_printed(deployment: Any) -> None:
     options = ("--config-file", "--log-file", "--debug", "--host", "--frontend-port PORT")
     for option in (*options, "--publisher-port PORT", "--role ROLE", "--local-publisher"):
         assert option in text
+    assert "use_router_proxy or use_pub_sub" in " ".join(text.split())
 
 
 def test_the_command_line_wins_over_the_file_and_the_services_own_host_is_not_ours(

@@ -68,8 +68,20 @@ def test_an_observer_that_fails_ends_the_proxy_and_holds_up_no_message_until_the
     until(lambda: counting.problem)
     status, reason = metrics.get("/healthz")
     assert status == 503
-    assert reason.startswith("forwarding ended: router: ")
+    assert reason.startswith("router forwards no more: ")
     with pytest.raises(ForwardingFailed, match="traffic"):
+        counting.look()
+
+
+def test_a_proxy_that_takes_no_more_connections_is_not_healthy_and_ends(
+    counting: Proxy, metrics: Any
+) -> None:
+    door = counting._door
+    assert door is not None
+    door.failure = OSError("out of order")
+    reason = "no connection is taken any more: out of order"
+    assert metrics.get("/healthz") == (503, f"{reason}\n")
+    with pytest.raises(ForwardingFailed, match=reason):
         counting.look()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 import socket
@@ -157,6 +158,33 @@ def test_what_a_full_queue_refuses_is_counted_in_but_not_out(
     waiting = metrics.samples("zmq_proxy_kernel_queue_bytes")
     assert waiting["out", "backend"] > 4096
     assert waiting["in", "frontend"] == 0
+
+
+def test_garbage_is_counted_message_by_message(
+    deployment: Any, start: Any, make_peer: MakePeer, metrics: Any, until: Until
+) -> None:
+    endpoints = deployment.endpoints(start())
+    peer = make_peer("peer")
+    peer.connect(*endpoints)
+    dice = random.Random(16)
+    header = encode(message(MessageType.CALL))[0]
+    expected = Expected({})
+    for _ in range(2000):
+        length = dice.choice((1, 2, 3, 4, 6, 7))
+        frames = [b"nobody", b"", header, KEY, b"body", b"", b"more"][:length]
+        if dice.random() < 0.5:
+            frames = [dice.randbytes(dice.choice((0, 1, 28, 300))) for _ in range(length)]
+        peer.push.send_multipart(frames)
+        expected.add("malformed", "in", *frames)
+    peer.send(peer.name, message(MessageType.CAST))
+    cast = [peer.name, peer.name, *encode(message(MessageType.CAST))]
+    expected.routed("cast", *cast)
+
+    def counted() -> Counts:
+        traffic = metrics.traffic("router")
+        return {key: traffic[key] for key in traffic if key[0] != "heartbeat"}
+
+    until(lambda: counted() == expected.counts)
 
 
 def test_a_stopping_proxy_counts_on_and_sends_load_balancers_away(

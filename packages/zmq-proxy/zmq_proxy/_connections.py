@@ -33,13 +33,13 @@ class Connections:
     """Bytes that libzmq gave to the kernel and that no peer has acknowledged yet."""
 
 
-def connections(addresses: Mapping[str, tuple[str, int]]) -> dict[str, Connections]:
+def connections(listening: Mapping[str, tuple[str, int]]) -> dict[str, Connections]:
     """The connections of each of the listening addresses and ports, at this moment.
 
     A table that cannot be read counts as empty.
     """
-    found = {name: Connections() for name in addresses}
-    ports = {f"{port:04X}": (name, _hosts(host)) for name, (host, port) in addresses.items()}
+    found = {name: Connections() for name in listening}
+    ports = {f"{port:04X}": (name, _hosts(host)) for name, (host, port) in listening.items()}
     for host, port, sending, receiving in _rows():
         name, hosts = ports.get(port, ("", frozenset()))
         if name and (not hosts or host in hosts):

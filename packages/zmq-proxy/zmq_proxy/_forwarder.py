@@ -53,11 +53,9 @@ class Forwarder(abc.ABC):
     `start`, `look`, `stop` and `join` are for one other thread; all else is for its own.
     """
 
-    name: str
-    """Which part this is."""
-
     def __init__(
         self,
+        name: str,
         frontend: Socket,
         backend: Socket,
         control: Socket,
@@ -80,9 +78,7 @@ class Forwarder(abc.ABC):
         self.untidy = False
         """Whether tidying up came to no end, and is to be done again soon."""
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._run, name=f"zmq-proxy-{self.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
     def listening(self) -> tuple[Socket, ...]:

@@ -54,8 +54,6 @@ class LocalPublisher:
     :raises InvalidConfiguration: the port or address cannot be bound; names the option.
     """
 
-    name: Final = "local"
-
     def __init__(self, sockets: SocketFactory, port: int) -> None:
         self._upstream = sockets.subscriber()
         self._downstream = sockets.publisher(zmq.XPUB)

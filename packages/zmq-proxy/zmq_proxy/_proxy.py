@@ -89,11 +89,12 @@ class Proxy:
         self._started_at = time.monotonic()
         self._started = self._stopping = False
         LOG.info("%s; matchmaker %s", self.identity, settings.matchmaker)
+        self._bind(SocketFactory(settings.sockets, settings.address))
         if settings.metrics_port:
             self._serve_metrics(settings.metrics_host, settings.metrics_port)
-        self._bind(SocketFactory(settings.sockets, settings.address))
-        self._door = Door(*(socket for part in self._parts for socket in part.listening))
-        for part in self._parts:
+        parts = self._parts.values()
+        self._door = Door(*(socket for part in parts for socket in part.listening))
+        for part in parts:
             part.start()
         self._announce()
         for warning in settings.warnings:
@@ -113,8 +114,7 @@ class Proxy:
         observed = bool(settings.metrics_port) or MESSAGES.isEnabledFor(logging.DEBUG)
         if Part.ROUTER in settings.parts:
             ports = settings.frontend_port, settings.backend_port
-            name = self.identity.encode()
-            self._router = Router(sockets, name, *ports, observed=observed)
+            self._router = Router(sockets, self.identity.encode(), *ports, observed=observed)
         if Part.PUBLISHER in settings.parts:
             ports = settings.publisher_frontend_port, settings.publisher_port
             self._publisher = Publisher(sockets, *ports, observed=observed)
@@ -140,13 +140,14 @@ class Proxy:
             self._follow_publishers(local)
             LOG.info("publishes for this node from %s", local.endpoint)
 
-    @property
-    def _parts(self) -> list[Router | Publisher | LocalPublisher]:
-        """Those that run."""
-        return [part for part in (self._router, self._publisher, self._local) if part is not None]
-
     def _entry(self, key: Key, member: str, endpoint: str) -> Entry:
         return key, Record(endpoint=endpoint, node=self.identity, member=member)
+
+    @property
+    def _parts(self) -> dict[str, Router | Publisher | LocalPublisher]:
+        """Those that run, by name."""
+        parts = {"router": self._router, "publisher": self._publisher, "local": self._local}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def statistics(self) -> Statistics:
@@ -166,21 +167,22 @@ class Proxy:
             return "stopping"
         if not self._started:
             return "starting"
-        if self._failure is not None:
-            return str(self._failure)
-        for part in self._parts:
+        failure = self._failure
+        if failure is not None:
+            return str(failure)
+        for name, part in self._parts.items():
             if part.silence > _SILENCE_LIMIT:
-                return f"{part.name}: no sign of life for {part.silence:.0f} s"
+                return f"{name}: no sign of life for {part.silence:.0f} s"
         return ""
 
     @property
     def _failure(self) -> ForwardingFailed | None:
-        failed = {part.name: part.failure for part in self._parts}
+        failed = {f"{name} forwards no more": part.failure for name, part in self._parts.items()}
         if self._door is not None:
             failed["no connection is taken any more"] = self._door.failure
         for what, why in failed.items():
             if why is not None:
-                error = ForwardingFailed(f"forwarding ended: {what}: {why}")
+                error = ForwardingFailed(f"{what}: {why}")
                 error.__cause__ = why
                 return error
         return None
@@ -188,7 +190,7 @@ class Proxy:
     @property
     def status(self) -> str:
         """A line for operators."""
-        doing = self.problem or f"forwarding: {', '.join(part.name for part in self._parts)}"
+        doing = self.problem or f"forwarding: {', '.join(self._parts)}"
         reachable = self._directory.statistics.reachable
         return doing if reachable else f"{doing}; the matchmaker cannot be reached"
 
@@ -198,13 +200,13 @@ class Proxy:
         return State(
             uptime=time.monotonic() - self._started_at,
             problem=self.problem,
-            traffic={part.name: part.traffic for part in parts if part.traffic is not None},
+            traffic={name: part.traffic for name, part in parts.items() if part.traffic},
             router=counters.router,
             publisher=counters.publisher,
             local=counters.local,
             turned_away=counters.turned_away,
             publishers=0 if local is None else local.publishers,
-            connections={} if sockets is None else connections(sockets.addresses),
+            connections={} if sockets is None else connections(sockets.listening),
             matchmaker=self._directory.statistics,
         )
 
@@ -245,7 +247,7 @@ class Proxy:
         deadline = time.monotonic() + self._settings.sockets.linger
         self._stopping = True
         self._directory.close()
-        parts, door = self._parts, self._door
+        parts, door = list(self._parts.values()), self._door
         for part in parts:
             part.stop(deadline)
         for part in parts:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import Final
 
 import zmq
 
@@ -43,8 +42,6 @@ class Publisher(Forwarder):
     :raises InvalidConfiguration: a port or address cannot be bound; names the option.
     """
 
-    name: Final = "publisher"
-
     def __init__(
         self,
         sockets: SocketFactory,
@@ -59,8 +56,8 @@ class Publisher(Forwarder):
         self.frontend_endpoint = sockets.bind(frontend, frontend_port, "publisher_frontend_port")
         self.backend_endpoint = sockets.bind(backend, backend_port, "publisher_port")
         control = sockets.control(frontend)
-        observer = Observer(self.name, sockets, secret, PUBLISHED) if observed else None
-        super().__init__(frontend, backend, control, secret, observer)
+        observer = Observer("publisher", sockets, secret, PUBLISHED) if observed else None
+        super().__init__("zmq-proxy-publisher", frontend, backend, control, secret, observer)
         self._statistics = PublisherStatistics()
 
     @property

@@ -66,8 +66,6 @@ class Router(Forwarder):
     :raises InvalidConfiguration: a port or address cannot be bound; names the option.
     """
 
-    name: Final = "router"
-
     def __init__(
         self,
         sockets: SocketFactory,
@@ -82,9 +80,9 @@ class Router(Forwarder):
         self.frontend_endpoint = sockets.bind(frontend, frontend_port, "frontend_port")
         self.backend_endpoint = sockets.bind(backend, backend_port, "backend_port")
         self._silent_peer = sockets.silent_peer(backend)
-        observer = Observer(self.name, sockets, secret, ROUTED) if observed else None
+        observer = Observer("router", sockets, secret, ROUTED) if observed else None
         control = sockets.control(frontend)
-        super().__init__(frontend, backend, control, secret, observer)
+        super().__init__("zmq-proxy-router", frontend, backend, control, secret, observer)
         self._identity = identity
         self._statistics = RouterStatistics()
 

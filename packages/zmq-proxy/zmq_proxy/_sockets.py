@@ -46,7 +46,7 @@ class SocketFactory:
         self._options = options
         self._address = address
         self._context = zmq.Context(options.io_threads)
-        self.addresses: dict[str, tuple[str, int]] = {}
+        self.listening: dict[str, tuple[str, int]] = {}
         """Address and port that each is bound to, by the name of the option without `_port`."""
 
     def pull(self) -> Socket:
@@ -220,7 +220,7 @@ class SocketFactory:
         endpoint = self._address.endpoint(port)
         try:
             socket.bind(endpoint)
-            self.addresses[name.removesuffix("_port")] = self._address.host, port
+            self.listening[name.removesuffix("_port")] = self._address.host, port
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
