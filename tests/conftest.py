@@ -13,6 +13,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from harness.cloud import Cloud
 from harness.leaks import assert_nothing_left, holdings
 from harness.proxies import ProxyProcess
 from harness.services import Service
@@ -141,3 +142,39 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def cloud(
+    file_url: str,
+    conf: cfg.ConfigOpts,
+    make_proxy: MakeProxy,
+    make_service: Callable[..., Service],
+    make_transport: MakeTransport,
+) -> Cloud:
+    """A deployment on a registry of its own."""
+    return Cloud(file_url, conf, make_proxy, make_service, make_transport)
+
+
+@pytest.fixture
+def any_cloud(
+    url: str,
+    conf: cfg.ConfigOpts,
+    make_proxy: MakeProxy,
+    make_service: Callable[..., Service],
+    make_transport: MakeTransport,
+) -> Cloud:
+    """The same with each matchmaker that works between processes."""
+    return Cloud(url, conf, make_proxy, make_service, make_transport)
+
+
+@pytest.fixture
+def redis_cloud(
+    redis_url: str,
+    conf: cfg.ConfigOpts,
+    make_proxy: MakeProxy,
+    make_service: Callable[..., Service],
+    make_transport: MakeTransport,
+) -> Cloud:
+    """The same with a Redis."""
+    return Cloud(redis_url, conf, make_proxy, make_service, make_transport)

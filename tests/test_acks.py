@@ -12,26 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from harness.cloud import Cloud
 from harness.leaks import wait_until
-from harness.proxies import ProxyProcess
-from harness.services import Service
-from harness.traffic import Callers, at_once, client
-from oslo_config import cfg
+from harness.traffic import Callers, client
 from oslo_messaging import MessageDeliveryFailure
 
-MakeProxy = Callable[..., ProxyProcess]
-MakeService = Callable[..., Service]
-MakeTransport = Callable[..., Any]
-
-ZMQ = "oslo_messaging_zmq"
 PROXIED = {"use_router_proxy": True, "use_pub_sub": False, "rpc_use_acks": True}
-
-
-@pytest.fixture
-def proxied(conf: cfg.ConfigOpts) -> None:
-    """Transports of this process use routers and acknowledgements."""
-    for name, value in PROXIED.items():
-        conf.set_override(name, value, group=ZMQ)
 
 
 class Numbers:
@@ -61,16 +47,12 @@ def noted(transport: Any, name: str) -> list[str]:
 
 @pytest.mark.parametrize("pattern", ["call", "cast"])
 def test_with_acks_nothing_is_lost_with_a_proxy_that_is_killed_and_nothing_is_done_twice(
-    pattern: str,
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
+    pattern: str, cloud: Cloud
 ) -> None:
-    proxies = at_once([lambda: make_proxy(file_url)] * 3)
-    make_service(file_url, ("", "work", "one"), options=PROXIED)
-    transport = make_transport(file_url)
+    cloud.configure(**PROXIED)
+    proxies = cloud.proxies(3)
+    cloud.service("one")
+    transport = cloud.transport()
     caller = client(transport)
     method = getattr(caller, pattern)
     numbers = Numbers(lambda text: method({}, "note", text=text))
@@ -86,13 +68,10 @@ def test_with_acks_nothing_is_lost_with_a_proxy_that_is_killed_and_nothing_is_do
     assert Counter(noted(transport, "one")) == Counter(numbers.sent)
 
 
-def test_a_cast_that_is_not_acknowledged_goes_to_another_server(
-    url: str, make_service: MakeService, make_transport: MakeTransport, conf: cfg.ConfigOpts
-) -> None:
-    conf.set_override("rpc_use_acks", True, group=ZMQ)
-    conf.set_override("rpc_ack_timeout_base", 0.5, group=ZMQ)
-    stopped, _ = (make_service(url, ("", "work", name)) for name in ("stopped", "living"))
-    transport = make_transport(url)
+def test_a_cast_that_is_not_acknowledged_goes_to_another_server(any_cloud: Cloud) -> None:
+    any_cloud.configure(rpc_use_acks=True, rpc_ack_timeout_base=0.5)
+    stopped, _ = (any_cloud.service(name) for name in ("stopped", "living"))
+    transport = any_cloud.transport()
     for name in ("stopped", "living"):
         client(transport, server=name).call({}, "noted")
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -108,13 +87,11 @@ def test_a_cast_that_is_not_acknowledged_goes_to_another_server(
 
 
 def test_a_cast_that_nobody_acknowledges_fails_in_time_and_says_what_may_have_happened(
-    file_url: str, make_service: MakeService, make_transport: MakeTransport, conf: cfg.ConfigOpts
+    cloud: Cloud,
 ) -> None:
-    settings = {"rpc_use_acks": True, "rpc_ack_timeout_base": 0.2, "rpc_retry_attempts": 2}
-    for name, value in settings.items():
-        conf.set_override(name, value, group=ZMQ)
-    service = make_service(file_url, ("", "work", "one"))
-    transport = make_transport(file_url)
+    cloud.configure(rpc_use_acks=True, rpc_ack_timeout_base=0.2, rpc_retry_attempts=2)
+    service = cloud.service("one")
+    transport = cloud.transport()
     noted(transport, "one")
     os.kill(service.pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -126,24 +103,20 @@ def test_a_cast_that_nobody_acknowledges_fails_in_time_and_says_what_may_have_ha
     wait_until(lambda: noted(transport, "one") == ["x"], "executed once, however often it came")
 
 
-def test_a_cast_is_acknowledged_when_it_is_queued_not_when_it_is_done(
-    file_url: str, make_service: MakeService, make_transport: MakeTransport, conf: cfg.ConfigOpts
-) -> None:
-    conf.set_override("rpc_use_acks", True, group=ZMQ)
-    make_service(file_url, ("", "work", "one"))
-    caller = client(make_transport(file_url))
+def test_a_cast_is_acknowledged_when_it_is_queued_not_when_it_is_done(cloud: Cloud) -> None:
+    cloud.configure(rpc_use_acks=True)
+    cloud.service("one")
+    caller = client(cloud.transport())
     caller.call({}, "noted")
     began = time.monotonic()
     caller.cast({}, "slow", seconds=5)
     assert time.monotonic() - began < 3
 
 
-def test_the_server_of_acknowledged_casts_may_be_killed_and_none_is_lost(
-    file_url: str, make_service: MakeService, make_transport: MakeTransport, conf: cfg.ConfigOpts
-) -> None:
-    conf.set_override("rpc_use_acks", True, group=ZMQ)
-    first, _ = (make_service(file_url, ("", "work", name)) for name in ("first", "second"))
-    transport = make_transport(file_url)
+def test_the_server_of_acknowledged_casts_may_be_killed_and_none_is_lost(cloud: Cloud) -> None:
+    cloud.configure(rpc_use_acks=True)
+    first, _ = (cloud.service(name) for name in ("first", "second"))
+    transport = cloud.transport()
     numbers = Numbers(lambda text: client(transport).cast({}, "note", text=text))
     with Callers(numbers.send, number=4) as callers:
         callers.more(200)

@@ -4,53 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import oslo_messaging
 import pytest
+from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
-from harness.services import Service
-from harness.traffic import at_once, client, established
-from oslo_config import cfg
-
-MakeProxy = Callable[..., ProxyProcess]
-MakeService = Callable[..., Service]
-MakeTransport = Callable[..., Any]
+from harness.traffic import client, established
 
 
-def publishers(make_proxy: MakeProxy, url: str, number: int = 2, **options: Any) -> list[Any]:
+def publishers(cloud: Cloud, number: int = 2) -> list[ProxyProcess]:
     """So many proxies that publish and do not route."""
-    make = functools.partial(make_proxy, url, role="publisher", **options)
-    return at_once([make] * number)
-
-
-def services(
-    make_service: MakeService,
-    url: str,
-    names: Iterable[str],
-    *others: tuple[str, str],
-    **config: Any,
-) -> list[Service]:
-    """Services of those names that listen on `work` and on `others` (exchange and topic)."""
-    topics = [("", "work"), *others]
-    return at_once(
-        [
-            functools.partial(
-                make_service,
-                url,
-                *((exchange, topic, name) for exchange, topic in topics),
-                **config,
-            )
-            for name in names
-        ]
-    )
+    return cloud.proxies(number, role="publisher")
 
 
 def noted(transport: Any, name: str) -> Counter[str]:
@@ -74,12 +45,12 @@ def await_notes(transport: Any, names: Sequence[str], wanted: Iterable[object]) 
 
 
 def test_a_fanout_reaches_every_listener_once_with_any_number_of_publishers(
-    url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
+    any_cloud: Cloud,
 ) -> None:
-    proxies = publishers(make_proxy, url)
+    proxies = publishers(any_cloud)
     names = ["one", "two", "three"]
-    processes = services(make_service, url, names, ("", "work-x"))
-    transport = make_transport(url)
+    processes = any_cloud.services(names, "work-x")
+    transport = any_cloud.transport()
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
         caster.cast({}, "note", text=str(number))
@@ -89,14 +60,12 @@ def test_a_fanout_reaches_every_listener_once_with_any_number_of_publishers(
         assert all(set(proxy.ports) <= ports for proxy in proxies), "they subscribe at all"
 
 
-def test_the_sender_of_a_fanout_connects_to_publishers_only(
-    file_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
-    publishers(make_proxy, file_url)
+def test_the_sender_of_a_fanout_connects_to_publishers_only(cloud: Cloud) -> None:
+    publishers(cloud)
     names = ["one", "two", "three"]
-    services(make_service, file_url, names)
-    sender = make_service(file_url, ("", "sender", "s"))
-    transport = make_transport(file_url)
+    cloud.services(names)
+    sender = cloud.service("s", "sender")
+    transport = cloud.transport()
     before = len(established(sender.pid))
     for number in range(5):
         client(transport, server="s").prepare(topic="sender").call(
@@ -106,18 +75,16 @@ def test_the_sender_of_a_fanout_connects_to_publishers_only(
     assert len(established(sender.pid)) == before + 1, "this test's own connection"
 
 
-def test_a_server_that_has_started_misses_no_fanout(
-    redis_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
-    publishers(make_proxy, redis_url)
-    transport = make_transport(redis_url)
+def test_a_server_that_has_started_misses_no_fanout(redis_cloud: Cloud) -> None:
+    publishers(redis_cloud)
+    transport = redis_cloud.transport()
     caster = client(transport).prepare(fanout=True)
     names: list[str] = []
     wanted: dict[str, Counter[str]] = {}
     for number in range(3):
         names.append(f"server-{number}")
         wanted[names[-1]] = Counter()
-        make_service(redis_url, ("", "work", names[-1]))
+        redis_cloud.service(names[-1])
         caster.cast({}, "note", text=str(number))  # at once
         for name in names:
             wanted[name][str(number)] += 1
@@ -125,14 +92,11 @@ def test_a_server_that_has_started_misses_no_fanout(
 
 
 def test_without_a_publisher_everybody_gets_a_copy_and_one_warning_is_logged(
-    file_url: str,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    caplog: pytest.LogCaptureFixture,
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["one", "two"]
-    services(make_service, file_url, names)
-    transport = make_transport(file_url)
+    cloud.services(names)
+    transport = cloud.transport()
     with caplog.at_level(logging.WARNING):
         for number in range(10):
             client(transport).prepare(fanout=True).cast({}, "note", text=str(number))
@@ -170,17 +134,15 @@ class Caster:
         self._thread.join()
 
 
-def test_publishers_that_come_and_are_stopped_cost_no_fanout(
-    redis_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
+def test_publishers_that_come_and_are_stopped_cost_no_fanout(redis_cloud: Cloud) -> None:
     names = ["one", "two"]
-    services(make_service, redis_url, names)
-    transport = make_transport(redis_url)
+    redis_cloud.services(names)
+    transport = redis_cloud.transport()
     with Caster(transport) as caster:
         caster.more(100)
-        (first,) = publishers(make_proxy, redis_url, 1)
+        (first,) = publishers(redis_cloud, 1)
         caster.more(200)
-        (second,) = publishers(make_proxy, redis_url, 1)
+        (second,) = publishers(redis_cloud, 1)
         caster.more(200)
         assert first.stop() == 0
         caster.more(200)
@@ -189,12 +151,10 @@ def test_publishers_that_come_and_are_stopped_cost_no_fanout(
     await_notes(transport, names, range(caster.sent))
 
 
-def test_a_publisher_that_is_killed_costs_what_was_inside_it(
-    file_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
-    proxies = publishers(make_proxy, file_url, 3)
-    make_service(file_url, ("", "work", "one"))
-    transport = make_transport(file_url)
+def test_a_publisher_that_is_killed_costs_what_was_inside_it(cloud: Cloud) -> None:
+    proxies = publishers(cloud, 3)
+    cloud.service("one")
+    transport = cloud.transport()
     with Caster(transport) as caster:
         caster.more(100)
         proxies[0].kill()
@@ -206,38 +166,30 @@ def test_a_publisher_that_is_killed_costs_what_was_inside_it(
     assert len(got) >= caster.sent - 5, "of those at two milliseconds' distance"
 
 
-def test_services_with_and_without_publishers_all_get_fanouts_once(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    conf: cfg.ConfigOpts,
-) -> None:
-    publishers(make_proxy, file_url)
-    make_service(file_url, ("", "work", "with"))
-    make_service(file_url, ("", "work", "without"), options={"use_pub_sub": False})
+def test_services_with_and_without_publishers_all_get_fanouts_once(cloud: Cloud) -> None:
+    publishers(cloud)
+    cloud.service("with")
+    cloud.service("without", options={"use_pub_sub": False})
     for use_pub_sub in (True, False):
-        conf.set_override("use_pub_sub", use_pub_sub, group="oslo_messaging_zmq")
-        transport = make_transport(file_url)
+        cloud.configure_transports(use_pub_sub=use_pub_sub)
+        transport = cloud.transport()
         client(transport).prepare(fanout=True).cast({}, "note", text=str(use_pub_sub))
     await_notes(transport, ["with", "without"], [True, False])
 
 
-def test_a_notification_still_goes_to_one_listener_of_each_pool(
-    file_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
-    publishers(make_proxy, file_url)
+def test_a_notification_still_goes_to_one_listener_of_each_pool(cloud: Cloud) -> None:
+    publishers(cloud)
     listenings = [Listening(topics=["events"]), Listening(topics=["events"], pool="audit")]
-    services(make_service, file_url, ["one", "two"], notifications=listenings)
+    cloud.services(["one", "two"], notifications=listenings)
     notifier = oslo_messaging.Notifier(
-        make_transport(file_url, notifications=True),
+        cloud.transport(notifications=True),
         publisher_id="tests",
         driver="messaging",
         topics=["events"],
     )
     for number in range(10):
         notifier.info({}, f"event-{number}", {})
-    transport = make_transport(file_url)
+    transport = cloud.transport()
 
     def events() -> Counter[str]:
         return Counter(
@@ -251,18 +203,14 @@ def test_a_notification_still_goes_to_one_listener_of_each_pool(
 
 
 def test_a_local_publisher_subscribes_once_for_all_services_of_its_node(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    free_port: int,
+    cloud: Cloud, free_port: int
 ) -> None:
-    proxies = publishers(make_proxy, file_url)
-    shared = {"subscribe_on": f"127.0.0.1:{free_port}"}
-    local = make_proxy(file_url, shared, local_publisher=True)
+    proxies = publishers(cloud)
+    cloud.configure(subscribe_on=f"127.0.0.1:{free_port}")
+    local = cloud.proxy(local_publisher=True)
     names = ["one", "two", "three"]
-    processes = services(make_service, file_url, names, options=shared)
-    transport = make_transport(file_url)
+    processes = cloud.services(names)
+    transport = cloud.transport()
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
         caster.cast({}, "note", text=str(number))
@@ -281,20 +229,18 @@ def test_a_local_publisher_subscribes_once_for_all_services_of_its_node(
 
 
 def test_a_subscriber_that_finds_no_local_publisher_says_where_to_look(
-    file_url: str, make_proxy: MakeProxy, make_service: MakeService, free_port: int
+    cloud: Cloud, free_port: int
 ) -> None:
-    publishers(make_proxy, file_url, 1)
+    publishers(cloud, 1)
     options = {"subscribe_on": f"127.0.0.1:{free_port}", "zmq_connect_timeout": 1.0}
-    service = make_service(file_url, ("", "work", "one"), options=options)
+    service = cloud.service("one", options=options)
     wait_until(lambda: "does a local publisher run where subscribe_on says" in service.errors, "")
 
 
-def test_services_under_eventlet_use_publishers_too(
-    file_url: str, make_proxy: MakeProxy, make_service: MakeService, make_transport: MakeTransport
-) -> None:
-    (proxy,) = publishers(make_proxy, file_url, 1)
-    service = make_service(file_url, ("", "work", "one"), eventlet=True)
-    transport = make_transport(file_url)
+def test_services_under_eventlet_use_publishers_too(cloud: Cloud) -> None:
+    (proxy,) = publishers(cloud, 1)
+    service = cloud.service("one", eventlet=True)
+    transport = cloud.transport()
     caster = client(transport).prepare(fanout=True)
     for number in range(20):
         caster.cast({}, "note", text=str(number))

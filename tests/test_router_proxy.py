@@ -9,35 +9,36 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
 import psutil
 import pytest
+from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
-from harness.services import Service
-from harness.traffic import Callers, at_once, client, established
-from oslo_config import cfg
+from harness.traffic import Callers, client, established
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
 from zmq_oslo_driver.errors import ServerLost
-
-MakeProxy = Callable[..., ProxyProcess]
-MakeService = Callable[..., Service]
-MakeTransport = Callable[..., Any]
 
 PROXIED = {"use_router_proxy": True, "use_pub_sub": False}
 NO_CONNECTION = r"no proxy has a connection to it; if it lives, does it have use_router_proxy"
 
 
 @pytest.fixture
-def proxied(conf: cfg.ConfigOpts) -> None:
-    """Transports of this process use proxies."""
-    for name, value in PROXIED.items():
-        conf.set_override(name, value, group="oslo_messaging_zmq")
+def cloud(cloud: Cloud) -> Cloud:
+    """Everything goes through routers."""
+    cloud.configure(**PROXIED)
+    return cloud
+
+
+@pytest.fixture
+def any_cloud(any_cloud: Cloud) -> Cloud:
+    """The same."""
+    any_cloud.configure(**PROXIED)
+    return any_cloud
 
 
 def connected(pid: int, proxy: ProxyProcess) -> bool:
@@ -45,20 +46,11 @@ def connected(pid: int, proxy: ProxyProcess) -> bool:
     return {*proxy.ports} <= {connection.raddr.port for connection in established(pid)}
 
 
-def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
-    url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    proxies = at_once([lambda: make_proxy(url)] * 2)
+def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(any_cloud: Cloud) -> None:
+    proxies = any_cloud.proxies(2)
     heard = [Listening(topics=["events"])]
-    services = [
-        make_service(url, ("", "work", name), notifications=heard, options=PROXIED)
-        for name in ("one", "two")
-    ]
-    transport = make_transport(url)
+    services = [any_cloud.service(name, notifications=heard) for name in ("one", "two")]
+    transport = any_cloud.transport()
     caller = client(transport)
     assert {caller.call({}, "whoami")[0] for _ in range(20)} == {"one", "two"}
     assert client(transport, server="two").call({}, "whoami")[0] == "two"
@@ -67,7 +59,7 @@ def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
     caller.prepare(fanout=True).cast({}, "note", text="all")
     client(transport, server="one").cast({}, "note", text="one")
     notifier = oslo_messaging.Notifier(
-        make_transport(url, notifications=True),
+        any_cloud.transport(notifications=True),
         publisher_id="tests",
         driver="messaging",
         topics=["events"],
@@ -86,7 +78,7 @@ def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
     ports = {port for proxy in proxies for port in proxy.ports}
     for service in services:
         peers = [connection.raddr.port for connection in established(service.pid)]
-        peers = [port for port in peers if "redis" not in url or port in ports]
+        peers = [port for port in peers if "redis" not in any_cloud.url or port in ports]
         assert sorted(peers) == sorted(ports), "one connection to each port of each proxy"
     # (N + M) processes with two connections to each of P proxies.
     for proxy in proxies:
@@ -103,32 +95,20 @@ def test_every_pattern_goes_through_the_proxies_and_nothing_past_them(
     assert not own & listening, "but are not"
 
 
-def test_a_service_under_eventlet_uses_them_too(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    proxy = make_proxy(file_url)
-    service = make_service(file_url, ("", "work", "one"), options=PROXIED, eventlet=True)
-    caller = client(make_transport(file_url))
+def test_a_service_under_eventlet_uses_them_too(cloud: Cloud) -> None:
+    proxy = cloud.proxy()
+    service = cloud.service("one", eventlet=True)
+    caller = client(cloud.transport())
     assert [caller.call({}, "echo", value=value) for value in range(50)] == list(range(50))
     assert connected(service.pid, proxy)
     said = service.stop()
     assert all(said["after"][name] <= said["before"][name] for name in said["before"]), said
 
 
-def test_what_reaches_a_process_that_closes_comes_back(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    make_proxy(file_url)
-    services = [make_service(file_url, ("", "work", n), options=PROXIED) for n in ("one", "two")]
-    caller = client(make_transport(file_url))
+def test_what_reaches_a_process_that_closes_comes_back(cloud: Cloud) -> None:
+    cloud.proxy()
+    services = [cloud.service(n) for n in ("one", "two")]
+    caller = client(cloud.transport())
     caller.call({}, "echo", value=1)
     stopped = threading.Event()
     sent = itertools.count()
@@ -149,16 +129,10 @@ def test_what_reaches_a_process_that_closes_comes_back(
     wait_until(lambda: taken + len(stayed.call({}, "noted")) == number, "none was lost")
 
 
-def test_a_proxy_that_is_stopped_costs_no_call(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    proxies = at_once([lambda: make_proxy(file_url)] * 3)
-    make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url))
+def test_a_proxy_that_is_stopped_costs_no_call(cloud: Cloud) -> None:
+    proxies = cloud.proxies(3)
+    cloud.service("one")
+    caller = client(cloud.transport())
     with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
         callers.more(200)
         assert proxies[0].stop() == 0
@@ -168,16 +142,10 @@ def test_a_proxy_that_is_stopped_costs_no_call(
     assert callers.failures == []
 
 
-def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    proxies = at_once([lambda: make_proxy(file_url)] * 3)
-    make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url))
+def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(cloud: Cloud) -> None:
+    proxies = cloud.proxies(3)
+    cloud.service("one")
+    caller = client(cloud.transport())
     with Callers(lambda: caller.call({}, "echo", value=1)) as callers:
         callers.more(200)
         proxies[0].kill()
@@ -187,16 +155,10 @@ def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(
     assert callers.longest_gap < 5
 
 
-def test_a_call_that_is_being_worked_on_outlives_the_proxy_that_brought_it(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    proxies = at_once([lambda: make_proxy(file_url)] * 2)
-    make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url), timeout=30)
+def test_a_call_that_is_being_worked_on_outlives_the_proxy_that_brought_it(cloud: Cloud) -> None:
+    proxies = cloud.proxies(2)
+    cloud.service("one")
+    caller = client(cloud.transport(), timeout=30)
     caller.call({}, "echo", value=1)
     answers: list[Any] = []
     threads = [
@@ -212,16 +174,10 @@ def test_a_call_that_is_being_worked_on_outlives_the_proxy_that_brought_it(
     assert answers == ["one"] * 4
 
 
-def test_the_callers_of_a_killed_server_learn_it(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    make_proxy(file_url)
-    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url), timeout=60)
+def test_the_callers_of_a_killed_server_learn_it(cloud: Cloud) -> None:
+    cloud.proxy()
+    service = cloud.service("one")
+    caller = client(cloud.transport(), timeout=60)
     caller.call({}, "echo", value=1)
     killer = threading.Timer(1, service.kill)
     killer.start()
@@ -233,17 +189,12 @@ def test_the_callers_of_a_killed_server_learn_it(
 
 
 def test_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_next(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-    conf: cfg.ConfigOpts,
+    cloud: Cloud,
 ) -> None:
-    conf.set_override("zmq_send_timeout", 1.0, group="oslo_messaging_zmq")
-    first = make_proxy(file_url)
-    make_service(file_url, ("", "work", "one"), options=PROXIED)
-    transport = make_transport(file_url)
+    cloud.configure_transports(zmq_send_timeout=1.0)
+    first = cloud.proxy()
+    cloud.service("one")
+    transport = cloud.transport()
     caller = client(transport, timeout=2)
     caller.call({}, "echo", value=1)
     first.kill()
@@ -253,22 +204,16 @@ def test_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_next(
     with pytest.raises(MessageDeliveryFailure, match="prox"):
         client(transport, timeout=None).cast({}, "note", text="lost")
     assert time.monotonic() - began < 5
-    make_proxy(file_url)
+    cloud.proxy()
     assert client(transport, timeout=10).call({}, "echo", value=2) == 2
 
 
-def test_a_new_proxy_is_used(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    first = make_proxy(file_url)
-    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url))
+def test_a_new_proxy_is_used(cloud: Cloud) -> None:
+    first = cloud.proxy()
+    service = cloud.service("one")
+    caller = client(cloud.transport())
     caller.call({}, "echo", value=1)
-    second = make_proxy(file_url)
+    second = cloud.proxy()
     for pid in (service.pid, psutil.Process().pid):
         wait_until(functools.partial(connected, pid, second), "it is connected to")
     first.kill()
@@ -276,35 +221,23 @@ def test_a_new_proxy_is_used(
         assert caller.call({}, "echo", value=value) == value
 
 
-def test_a_server_that_uses_no_proxies_is_named_to_those_who_do(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    make_proxy(file_url)
-    make_service(file_url, ("", "work", "one"))
-    caller = client(make_transport(file_url), timeout=2)
+def test_a_server_that_uses_no_proxies_is_named_to_those_who_do(cloud: Cloud) -> None:
+    cloud.proxy()
+    cloud.service("one", options={"use_router_proxy": False})
+    caller = client(cloud.transport(), timeout=2)
     with pytest.raises(MessagingTimeout, match=NO_CONNECTION):
         caller.call({}, "echo", value=1)
     with pytest.raises(MessageDeliveryFailure, match=NO_CONNECTION):
         oslo_messaging.get_rpc_client(
-            make_transport(file_url), Target(topic="work"), timeout=10, retry=0
+            cloud.transport(), Target(topic="work"), timeout=10, retry=0
         ).call({}, "echo", value=1)
 
 
-def test_casts_faster_than_their_server_are_slowed_down_and_none_is_lost(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-) -> None:
-    make_proxy(file_url)
-    options = {**PROXIED, "rpc_zmq_topic_backlog": 10}
-    make_service(file_url, ("", "work", "one"), options=options)
-    caller = client(make_transport(file_url))
+def test_casts_faster_than_their_server_are_slowed_down_and_none_is_lost(cloud: Cloud) -> None:
+    cloud.proxy()
+    options = {"rpc_zmq_topic_backlog": 10}
+    cloud.service("one", options=options)
+    caller = client(cloud.transport())
     caller.call({}, "echo", value=1)
 
     def cast(part: int) -> None:
@@ -321,18 +254,11 @@ def test_casts_faster_than_their_server_are_slowed_down_and_none_is_lost(
     assert len(noted) == len(set(noted)) == 9000
 
 
-def test_casts_to_a_server_that_is_stuck_fail_in_time(
-    file_url: str,
-    make_proxy: MakeProxy,
-    make_service: MakeService,
-    make_transport: MakeTransport,
-    proxied: None,
-    conf: cfg.ConfigOpts,
-) -> None:
-    conf.set_override("zmq_send_timeout", 1.0, group="oslo_messaging_zmq")
-    make_proxy(file_url)
-    service = make_service(file_url, ("", "work", "one"), options=PROXIED)
-    caller = client(make_transport(file_url))
+def test_casts_to_a_server_that_is_stuck_fail_in_time(cloud: Cloud) -> None:
+    cloud.configure_transports(zmq_send_timeout=1.0)
+    cloud.proxy()
+    service = cloud.service("one")
+    caller = client(cloud.transport())
     caller.call({}, "echo", value=1)
     os.kill(service.pid, signal.SIGSTOP)
     text = "x" * 50_000
