@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from zmq_proxy import InvalidConfiguration, Settings, __version__, new_config
-from zmq_proxy._options import list_opts
 
 
 def load(tmp_path: Path, text: str, *arguments: str) -> Settings:
@@ -189,13 +188,3 @@ def test_the_example_in_the_readme_runs(run_python: Callable[[str], str]) -> Non
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     example = readme.partition("```python\n")[2].partition("```")[0]
     assert run_python(example) == "alice says hello\n"
-
-
-def test_all_options_can_be_listed_for_a_sample_file() -> None:
-    listed = {(group, option.dest) for group, options in list_opts() for option in options}
-    assert {(None, "transport_url"), ("zmq_proxy_opts", "publisher_port")} <= listed
-    assert {("oslo_messaging_zmq", "zmq_linger"), ("matchmaker_redis", "host")} <= listed
-    conf = new_config()
-    conf([], project="test")
-    for group, name in listed:
-        assert name in (conf if group is None else conf[group])

@@ -7,7 +7,6 @@ have in zmq-oslo-driver, since proxy and services read the same files.
 
 from __future__ import annotations
 
-import copy
 import enum
 from typing import Any, Final
 
@@ -16,15 +15,7 @@ from oslo_log import log
 
 from zmq_matchmaker import configuration
 
-__all__ = [
-    "GROUP",
-    "PROXY_GROUP",
-    "Part",
-    "command_line_value",
-    "list_opts",
-    "new_config",
-    "shared_value",
-]
+__all__ = ["GROUP", "PROXY_GROUP", "Part", "command_line_value", "new_config", "shared_value"]
 
 GROUP: Final = configuration.GROUP
 PROXY_GROUP: Final = "zmq_proxy_opts"
@@ -256,17 +247,6 @@ def new_config() -> cfg.ConfigOpts:
     configuration.register(conf)
     log.register_options(conf)
     return conf
-
-
-def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
-    """For `oslo-config-generator --namespace zmq-proxy`."""
-    groups = {
-        None: [_TRANSPORT_URL],
-        PROXY_GROUP: _PROXY_OPTIONS,
-        GROUP: _SHARED_OPTIONS,
-        configuration.REDIS_GROUP: configuration.REDIS_OPTIONS,
-    }
-    return [(name, copy.deepcopy(options)) for name, options in groups.items()]
 
 
 def command_line_value(conf: cfg.ConfigOpts, name: str) -> Any:
