@@ -16,7 +16,7 @@ import pytest
 from harness.cloud import Cloud
 from harness.leaks import assert_nothing_left, holdings
 from harness.proxies import ProxyProcess
-from harness.services import Service
+from harness.services import CallerProcess, Service
 from oslo_config import cfg
 from oslo_messaging.conffixture import ConfFixture
 
@@ -117,6 +117,21 @@ def make_service() -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
+def make_caller(nothing_is_left_behind: None) -> Iterator[Callable[..., CallerProcess]]:
+    """Starts processes that send without pause, and ends them."""
+    made: list[CallerProcess] = []
+
+    def make(url: str, **config: Any) -> CallerProcess:
+        options = {"rpc_zmq_bind_address": "127.0.0.1", **config.pop("options", {})}
+        made.append(CallerProcess(url, options=options, **config))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.__exit__(None, None, None)
+
+
+@pytest.fixture
 def make_proxy(
     nothing_is_left_behind: None, tmp_path: Path
 ) -> Iterator[Callable[..., ProxyProcess]]:
@@ -151,9 +166,10 @@ def cloud(
     make_proxy: MakeProxy,
     make_service: Callable[..., Service],
     make_transport: MakeTransport,
+    make_caller: Callable[..., CallerProcess],
 ) -> Cloud:
     """A deployment on a registry of its own."""
-    return Cloud(file_url, conf, make_proxy, make_service, make_transport)
+    return Cloud(file_url, conf, make_proxy, make_service, make_transport, make_caller)
 
 
 @pytest.fixture
@@ -163,9 +179,10 @@ def any_cloud(
     make_proxy: MakeProxy,
     make_service: Callable[..., Service],
     make_transport: MakeTransport,
+    make_caller: Callable[..., CallerProcess],
 ) -> Cloud:
     """The same with each matchmaker that works between processes."""
-    return Cloud(url, conf, make_proxy, make_service, make_transport)
+    return Cloud(url, conf, make_proxy, make_service, make_transport, make_caller)
 
 
 @pytest.fixture
@@ -175,6 +192,7 @@ def redis_cloud(
     make_proxy: MakeProxy,
     make_service: Callable[..., Service],
     make_transport: MakeTransport,
+    make_caller: Callable[..., CallerProcess],
 ) -> Cloud:
     """The same with a Redis."""
-    return Cloud(redis_url, conf, make_proxy, make_service, make_transport)
+    return Cloud(redis_url, conf, make_proxy, make_service, make_transport, make_caller)

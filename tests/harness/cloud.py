@@ -10,7 +10,7 @@ from typing import Any
 from oslo_config import cfg
 
 from harness.proxies import ProxyProcess
-from harness.services import Service
+from harness.services import CallerProcess, Service
 from harness.traffic import at_once
 
 GROUP = "oslo_messaging_zmq"
@@ -26,12 +26,14 @@ class Cloud:
         make_proxy: Callable[..., ProxyProcess],
         make_service: Callable[..., Service],
         make_transport: Callable[..., Any],
+        make_caller: Callable[..., CallerProcess],
     ) -> None:
         self.url = url
         self._conf = conf
         self._make_proxy = make_proxy
         self._make_service = make_service
         self._make_transport = make_transport
+        self._make_caller = make_caller
         self._options: dict[str, Any] = {}
 
     def configure(self, **options: Any) -> None:
@@ -63,6 +65,10 @@ class Cloud:
     def services(self, names: Iterable[str], *topics: str, **config: Any) -> list[Service]:
         """Several of them."""
         return at_once(functools.partial(self.service, name, *topics, **config) for name in names)
+
+    def caller(self, options: dict[str, Any] | None = None, **config: Any) -> CallerProcess:
+        """A process that sends to `work` without pause."""
+        return self._make_caller(self.url, options={**self._options, **(options or {})}, **config)
 
     def transport(self, **settings: Any) -> Any:
         """A transport of this process."""

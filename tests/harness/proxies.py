@@ -15,6 +15,7 @@ from harness.services import child_environment
 from zmq_core import ProxyAddress
 from zmq_matchmaker import Key, MatchmakerURL, Record, Role, load
 
+_COMMAND = ("-W", "ignore", "-m", "zmq_proxy")
 _ROLES = {
     "router": [Role.ROUTER],
     "publisher": [Role.PUBLISHER],
@@ -25,11 +26,17 @@ _ROLES = {
 class ProxyProcess:
     """`python -m zmq_proxy` for the services of `url`, ready to forward.
 
-    `options` are of `[zmq_proxy_opts]`, `services` those that services share with it.
+    `options` are of `[zmq_proxy_opts]`, `services` those that services share with it;
+    `prefix` is as with `Child`.
     """
 
     def __init__(
-        self, folder: Path, url: str, services: Mapping[str, Any] | None = None, **options: Any
+        self,
+        folder: Path,
+        url: str,
+        services: Mapping[str, Any] | None = None,
+        prefix: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         options = {"host": "127.0.0.1", "role": "router", **options}
         config = (
@@ -37,7 +44,7 @@ class ProxyProcess:
             + _section("oslo_messaging_zmq", services or {})
             + _section("zmq_proxy_opts", options)
         )
-        self._start(folder, url, config)
+        self._start(folder, url, config, prefix)
         self.await_ready([] if "local_publisher" in options else _ROLES[options["role"]])
 
     @classmethod
@@ -47,14 +54,14 @@ class ProxyProcess:
         made._start(folder, url, config)
         return made
 
-    def _start(self, folder: Path, url: str, config: str) -> None:
+    def _start(self, folder: Path, url: str, config: str, prefix: Sequence[str] = ()) -> None:
         file = folder / "proxy.conf"
         file.write_text(config)
         self._url = url
         self._log = folder / "proxy.log"
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "zmq_proxy", f"--config-file={file}"],
+                [*prefix, sys.executable, *_COMMAND, f"--config-file={file}"],
                 env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

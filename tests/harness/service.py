@@ -22,12 +22,14 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import oslo_messaging
 from oslo_config import cfg
 
+from harness.journal import RUN, Journal
 from harness.leaks import holdings, settled_holdings
 
 
@@ -55,13 +57,16 @@ class ServiceConfig(msgspec.Struct):
     fork_before_start: bool = False
     """Make and use the transport in a parent process, serve in its child."""
     log_level: str = "WARNING"
+    journal: str = ""
+    """A file in which to write what is being worked on."""
 
 
 class Endpoint:
     """The methods that tests call."""
 
-    def __init__(self, name: str, transport: Any) -> None:
+    def __init__(self, name: str, transport: Any, journal: Journal | None) -> None:
         self.name = name
+        self.journal = journal
         self._transport = transport
         self.casts: list[str] = []
         self.events: list[list[Any]] = []
@@ -70,6 +75,11 @@ class Endpoint:
 
     def echo(self, ctxt: dict[str, Any], value: Any) -> Any:
         return value
+
+    def run(self, ctxt: dict[str, Any], pattern: str, message: str) -> str:
+        assert self.journal is not None, "this service was given no journal"
+        self.journal.note(RUN, pattern, message, self.name)
+        return self.name
 
     def context(self, ctxt: dict[str, Any]) -> dict[str, Any]:
         return ctxt
@@ -124,11 +134,15 @@ class _Peculiar(Exception):
 class NotificationEndpoint:
     """Records what comes, and puts back what it is told to."""
 
-    def __init__(self, record: list[list[Any]], requeue_first: int) -> None:
-        self._record = record
+    def __init__(self, endpoint: Endpoint, requeue_first: int) -> None:
+        self._record = endpoint.events
+        self._journal = endpoint.journal
+        self._name = endpoint.name
         self._left = requeue_first
 
     def info(self, ctxt: Any, publisher: str, event: str, payload: Any, metadata: Any) -> str:
+        if self._journal is not None:
+            self._journal.note(RUN, "notify", event, self._name)
         if self._left > 0:
             self._left -= 1
             self._record.append(["requeued", event])
@@ -164,7 +178,8 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
             os.wait()
             os._exit(0)
     executor = "eventlet" if config.eventlet else "threading"
-    endpoints = [Endpoint(name, rpc) for _, _, name in config.servers]
+    journal = Journal(Path(config.journal)) if config.journal else None
+    endpoints = [Endpoint(name, rpc, journal) for _, _, name in config.servers]
     servers: list[Any] = [
         oslo_messaging.get_rpc_server(
             rpc,
@@ -188,6 +203,8 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
         server.wait()
     rpc.cleanup()
     notify.cleanup()
+    if journal is not None:
+        journal.close()
     say(
         stopped=True,
         seconds=time.monotonic() - started,
@@ -212,7 +229,7 @@ def listener(transport: Any, item: Listening, endpoint: Endpoint, executor: str)
     return oslo_messaging.get_notification_listener(
         transport,
         targets,
-        [NotificationEndpoint(endpoint.events, item.requeue_first)],
+        [NotificationEndpoint(endpoint, item.requeue_first)],
         executor=executor,
         pool=item.pool,
         allow_requeue=True,

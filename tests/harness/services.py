@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from harness.caller import CallerConfig
 from harness.service import ServiceConfig
 
 _START_TIMEOUT = 30.0
@@ -27,11 +30,15 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 class Child:
-    """A process that says JSON lines on its standard output; ended with the block."""
+    """A process that says JSON lines on its standard output; ended with the block.
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    `prefix` is a command that runs the one after it in its own place, such as
+    `Network.on(host)`.
+    """
+
+    def __init__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*prefix, sys.executable, *arguments],
             env=child_environment(**environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -100,12 +107,19 @@ class Child:
 class Service(Child):
     """A `harness.service` process, ready to be called."""
 
-    def __init__(self, url: str, *servers: tuple[str, str, str], **config: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        *servers: tuple[str, str, str],
+        prefix: Sequence[str] = (),
+        **config: Any,
+    ) -> None:
         settings = ServiceConfig(url=url, servers=list(servers), **config)
         text = json.dumps(msgspec.to_builtins(settings))
         # oslo.service imports eventlet, whose resolver takes half of the time to start.
         environment = {} if settings.eventlet else {"EVENTLET_NO_GREENDNS": "yes"}
-        super().__init__("-W", "ignore", "-m", "harness.service", text, **environment)
+        arguments = ("-W", "ignore", "-m", "harness.service", text)
+        super().__init__(*arguments, prefix=prefix, **environment)
         try:
             self.pid = int(self.hear()["pid"])
         except BaseException:
@@ -118,3 +132,32 @@ class Service(Child):
         said = self.hear()
         self.process.wait(timeout=10)
         return said
+
+
+class CallerProcess(Child):
+    """A `harness.caller` process, sending."""
+
+    def __init__(self, url: str, *, prefix: Sequence[str] = (), **config: Any) -> None:
+        text = json.dumps(msgspec.to_builtins(CallerConfig(url=url, **config)))
+        arguments = ("-W", "ignore", "-m", "harness.caller", text)
+        super().__init__(*arguments, prefix=prefix, EVENTLET_NO_GREENDNS="yes")
+
+    def until(
+        self, condition: Callable[[dict[str, Any]], object], what: str, timeout: float = 20.0
+    ) -> dict[str, Any]:
+        """Wait for a report for which `condition` holds; the report."""
+        began = time.monotonic()
+        while True:
+            report = self.hear()
+            if report["time"] > began and condition(report):
+                return report
+            if time.monotonic() > began + timeout:
+                raise AssertionError(f"not within {timeout:g} s: {what}; the last was {report}")
+
+    def stop(self) -> dict[str, Any]:
+        """End it; its last report."""
+        self.process.send_signal(signal.SIGTERM)
+        while not (report := self.hear(timeout=60)).get("stopped"):
+            continue
+        self.process.wait(timeout=10)
+        return report

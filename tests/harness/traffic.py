@@ -44,18 +44,22 @@ class Callers:
     def __init__(self, call: Callable[[], object], number: int = 8) -> None:
         self.failures: list[tuple[float, Exception]] = []
         self.answers: list[float] = []
+        self.longest = 0.0
+        """Seconds that a call took, at the most, whatever came of it."""
         self._call = call
         self._stopping = False
         self._threads = [threading.Thread(target=self._run) for _ in range(number)]
 
     def _run(self) -> None:
         while not self._stopping:
+            began = time.monotonic()
             try:
                 self._call()
             except Exception as error:  # noqa: BLE001 - what is under test
                 self.failures.append((time.monotonic(), error))
             else:
                 self.answers.append(time.monotonic())
+            self.longest = max(self.longest, time.monotonic() - began)
 
     def more(self, number: int) -> None:
         """Wait until so many more calls have been answered."""

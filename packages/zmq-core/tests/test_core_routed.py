@@ -55,3 +55,13 @@ def test_a_refused_request_was_not_delivered(asked: Asked) -> None:
     assert isinstance(refused, Refused)
     assert refused.code is NackCode.UNROUTABLE
     assert isinstance(judge(asked, CALL.refused(NackCode.QUEUE_FULL)), QueueFull)
+
+
+def test_answers_to_probes_are_counted_as_such_whatever_they_say(asked: Asked) -> None:
+    for answer in (ALIVE, PROBE.refused(NackCode.UNKNOWN_ID)):
+        asked.unanswered = 3
+        judge(asked, answer)
+        assert asked.unanswered == 0
+    asked.unanswered = 3
+    judge(asked, PROBE.refused(NackCode.QUEUE_FULL))
+    assert asked.unanswered == 3, "a proxy says that, and not the peer"

@@ -4,7 +4,8 @@
 A direct connection ends when its peer dies; one to a proxy does not.  So a
 caller asks after a request that is out for long (PROBE): whoever has it says so,
 and who does not denies it, or the proxy does for him.  A single denial proves
-nothing, since it may overtake the request or its reply on another road.
+nothing, since it may overtake the request or its reply on another road.  A
+process that stands still says nothing at all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _DENIALS: Final = 2
 class Asked:
     """A request of ours that is out."""
 
-    __slots__ = ("denials", "endpoint", "peer", "pending", "sent_at", "uplink")
+    __slots__ = ("denials", "endpoint", "peer", "pending", "sent_at", "unanswered", "uplink")
 
     def __init__(self, pending: PendingRequest, peer: bytes, endpoint: str) -> None:
         self.pending = pending
@@ -36,12 +37,18 @@ class Asked:
         """By which it went, as soon as it has."""
         self.sent_at = math.inf
         self.denials = 0
+        self.unanswered = 0
+        """Probes since the last that was answered."""
+
+    def silence(self, seconds: float) -> PeerLost:
+        """That all probes of the last `seconds` were sent for nothing."""
+        return PeerLost(self.endpoint, f"no answer to heartbeats by the proxies for {seconds:g} s")
 
 
 def judge(asked: Asked, answer: Envelope) -> Envelope | CoreError | None:
     """What `answer` means for the request: its outcome, or None if it is still out."""
     if answer.type is MessageType.HEARTBEAT:
-        asked.denials = 0
+        asked.denials = asked.unanswered = 0
         asked.pending.sign_of_life()
         return None
     if answer.type is not MessageType.NACK:
@@ -52,6 +59,7 @@ def judge(asked: Asked, answer: Envelope) -> Envelope | CoreError | None:
         return Refused(asked.endpoint, answer.nack_code)
     if answer.nack_code is NackCode.QUEUE_FULL:
         return None
+    asked.unanswered = 0
     asked.denials += 1
     if asked.denials < _DENIALS:
         return None

@@ -17,12 +17,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from zmq_core._envelope import Envelope, MessageType, decode, encode
+from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
 from zmq_core._errors import (
     CoreError,
     MalformedMessage,
     NackCode,
     NoProxy,
+    PeerUnreachable,
     ProxyLost,
     QueueFull,
     Refused,
@@ -34,6 +35,7 @@ from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ring import Ring
 from zmq_core._roster import Address, ProxyAddress, Roster
 from zmq_core._routed import Asked, judge
+from zmq_core._silent import SilentPeers
 from zmq_core._uplink import Uplink
 
 __all__ = ["Uplinks"]
@@ -73,6 +75,7 @@ class Uplinks:
         self._ring = Ring(self._roster, options.connect_timeout)
         self._asked: dict[bytes, Asked] = {}
         self._flows = Flows()
+        self._silent = SilentPeers()
         self._probing = False
         self._casts: OrderedDict[bytes, str] = OrderedDict()
         self._closed = False
@@ -115,6 +118,7 @@ class Uplinks:
         refusing: set[Uplink] = set()
         message = [peer, self._name, *frames]
         deadline = min(send_deadline, patience.deadline)
+        self._hear(endpoint, peer, deadline)
         while True:
             asked = Asked(PendingRequest(patience), peer, endpoint)
             with self._lock:
@@ -171,6 +175,7 @@ class Uplinks:
 
         :raises NotDelivered: no proxy has taken it.
         """
+        self._hear(endpoint, peer, deadline)
         with self._lock:
             self._casts[message_id] = endpoint
             if len(self._casts) > _REMEMBERED:
@@ -187,6 +192,18 @@ class Uplinks:
             mark = self._flows.sent(uplink, peer, message_id)
         if mark:
             uplink.send(self._probe_of(peer, message_id))
+
+    def _hear(self, endpoint: str, peer: bytes, deadline: float) -> None:
+        """Ask a peer that has fallen silent whether it is back.
+
+        :raises PeerUnreachable: it has not answered within a heartbeat interval.
+        """
+        heard = self._silent.suspect(peer)
+        if heard is None:
+            return
+        self._ring.offer(self._probe_of(peer, bytes(ID_SIZE)))
+        if not heard.wait(min(self._options.heartbeat_interval, deadline - time.monotonic())):
+            raise PeerUnreachable(endpoint, "it has given no sign of life by the proxies for long")
 
     def _await_flow(self, endpoint: str, peer: bytes, deadline: float) -> None:
         """Wait until more may be sent to `peer`."""
@@ -225,6 +242,7 @@ class Uplinks:
 
     def _take(self, uplink: Uplink, frames: list[bytes]) -> None:
         peer = frames[0]
+        self._silent.heard(peer)
         reception = self._context.reception
         answering = _Answering(self, uplink)
         try:
@@ -281,16 +299,24 @@ class Uplinks:
             asked.pending.complete(ProxyLost(asked.endpoint, _loss(last)))
 
     def _probe(self) -> None:
-        """Ask after the requests that are out for long."""
-        now = time.monotonic()
+        """Ask after the requests that are out for long; give those up that get no answer."""
+        interval, timeout = self._options.heartbeat_interval, self._options.heartbeat_timeout
         with self._lock:
+            long_ago = time.monotonic() - interval
+            due = [item for item in self._asked.items() if item[1].sent_at <= long_ago]
+            # Counted and not timed: this process may have stood still itself.
+            silent = {id_: asked for id_, asked in due if asked.unanswered * interval >= timeout}
+            for message_id in silent:
+                del self._asked[message_id]
             self._probing = bool(self._asked) and not self._closed
-            long_ago = now - self._options.heartbeat_interval
-            due = [(id_, a.peer) for id_, a in self._asked.items() if a.sent_at <= long_ago]
-        for message_id, peer in due:
-            self._ring.offer(self._probe_of(peer, message_id))
+        for message_id, asked in due:
+            if message_id in silent:
+                self._silent.add(asked.peer)
+                asked.pending.complete(asked.silence(interval + timeout))
+            elif self._ring.offer(self._probe_of(asked.peer, message_id)) is not None:
+                asked.unanswered += 1
         if self._probing:
-            self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
+            self._context.reactor.call_later(interval, self._probe)
 
     # -- answering, on any thread ----------------------------------------------------
 
@@ -339,6 +365,7 @@ class Uplinks:
             asked, self._asked = list(self._asked.values()), {}
         for request in asked:
             request.pending.complete(ProxyLost(request.endpoint, reason))
+        self._silent.clear()
         self._roster.close(reason)
 
 
