@@ -26,7 +26,7 @@ from oslo_config import cfg
 from oslo_messaging import Target
 
 from harness.journal import BEGUN, FAILED, SUCCEEDED, Journal
-from harness.leaks import holdings, settled_holdings
+from harness.leaks import holdings, peak_memory, settled_holdings
 
 _REPORT_INTERVAL: Final = 0.1
 
@@ -38,12 +38,19 @@ class CallerConfig(msgspec.Struct):
     name: str
     journal: str
     topic: str = "work"
+    server: str | None = None
     threads: int = 4
     patterns: dict[str, int] = msgspec.field(default_factory=lambda: {"call": 1})
     """How often to `call`, `cast`, `fanout` and `notify`, in proportion."""
     timeout: float = 10.0
     pause: float = 0.0
     """Seconds between two messages of a thread."""
+    most: int = 0
+    """Messages to send in all; 0: until it is stopped."""
+    size: int = 0
+    """Octets that go along with each call, cast and fanout."""
+    work: float = 0.0
+    """Seconds that it takes to execute one."""
     seed: int = 0
     options: dict[str, Any] = {}
 
@@ -56,16 +63,19 @@ class Caller:
         self._journal = journal
         self.rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=config.url)
         self.notify = oslo_messaging.get_notification_transport(cfg.CONF, url=config.url)
-        target = Target(topic=config.topic)
+        target = Target(topic=config.topic, server=config.server)
         client = oslo_messaging.get_rpc_client(self.rpc, target, timeout=config.timeout)
         everybody = client.prepare(fanout=True)
         notifier = oslo_messaging.Notifier(
             self.notify, publisher_id=config.name, driver="messaging", topics=["events"]
         )
+        load = {"payload": "x" * config.size, "seconds": config.work}
         self._send = {
-            "call": lambda message: client.call({}, "run", pattern="call", message=message),
-            "cast": lambda message: client.cast({}, "run", pattern="cast", message=message),
-            "fanout": lambda message: everybody.cast({}, "run", pattern="fanout", message=message),
+            "call": lambda message: client.call({}, "run", pattern="call", message=message, **load),
+            "cast": lambda message: client.cast({}, "run", pattern="cast", message=message, **load),
+            "fanout": lambda message: everybody.cast(
+                {}, "run", pattern="fanout", message=message, **load
+            ),
             "notify": lambda message: notifier.info({}, message, {}),
         }
         self._numbers = itertools.count()
@@ -88,7 +98,7 @@ class Caller:
         for thread in threads:
             thread.start()
         while not self._stopping.wait(_REPORT_INTERVAL):
-            say(**self.report())
+            say(**self.report(), done=not any(thread.is_alive() for thread in threads))
         for thread in threads:
             thread.join()
         self.rpc.cleanup()
@@ -107,13 +117,16 @@ class Caller:
                 "failures": dict(self._failures),
                 "longest_gap": self._longest_gap,
                 "longest": self._longest,
+                "peak_memory": peak_memory(),
             }
 
     def _send_on(self, chance: random.Random) -> None:
         patterns, weights = zip(*self._config.patterns.items(), strict=True)
-        while not self._stopping.is_set():
+        for number in self._numbers:
+            if self._stopping.is_set() or 0 < self._config.most <= number:
+                return
             pattern = chance.choices(patterns, weights)[0]
-            self._send_one(pattern, f"{self._config.name}-{next(self._numbers)}")
+            self._send_one(pattern, f"{self._config.name}-{number}")
             if self._config.pause:
                 self._stopping.wait(self._config.pause * chance.uniform(0.5, 1.5))
 

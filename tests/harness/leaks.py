@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -30,6 +31,14 @@ def holdings() -> dict[str, int]:
         "descriptors": len(open_descriptors()),
         "children": len(psutil.Process().children()),
     }
+
+
+def peak_memory(pid: int | str = "self") -> int:
+    """The most octets of memory that a process has had."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"the system does not tell the memory of process {pid}")
 
 
 def is_alive(process: psutil.Process) -> bool:

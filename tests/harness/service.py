@@ -57,6 +57,8 @@ class ServiceConfig(msgspec.Struct):
     fork_before_start: bool = False
     """Make and use the transport in a parent process, serve in its child."""
     log_level: str = "WARNING"
+    workers: int | None = None
+    """Messages that a server works on at a time; None: as oslo.messaging has it."""
     journal: str = ""
     """A file in which to write what is being worked on."""
 
@@ -76,9 +78,18 @@ class Endpoint:
     def echo(self, ctxt: dict[str, Any], value: Any) -> Any:
         return value
 
-    def run(self, ctxt: dict[str, Any], pattern: str, message: str) -> str:
+    def run(
+        self,
+        ctxt: dict[str, Any],
+        pattern: str,
+        message: str,
+        payload: str = "",
+        seconds: float = 0.0,
+    ) -> str:
         assert self.journal is not None, "this service was given no journal"
         self.journal.note(RUN, pattern, message, self.name)
+        if seconds:
+            time.sleep(seconds)
         return self.name
 
     def context(self, ctxt: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +202,7 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
     ]
     servers += [listener(notify, item, endpoints[0], executor) for item in config.notifications]
     for server in servers:
-        server.start()
+        server.start(override_pool_size=config.workers)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     say(ready=True, pid=os.getpid())

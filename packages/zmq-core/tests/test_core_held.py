@@ -38,6 +38,23 @@ def test_what_wants_no_answer_is_not_held() -> None:
     assert len(held) == 1
 
 
+def test_a_flag_that_a_message_of_its_type_does_not_have_is_ignored() -> None:
+    held = HeldRequests(remember=60.0)
+    for kind in (MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY):
+        again = Envelope(type=kind, id=ID, key=CALL.key, flags=Flag.REPEATABLE)
+        assert [held.add(PEER, again, now=100.0) for _ in range(2)] == [None, None]
+    assert len(held) == 0
+
+
+def test_of_what_is_never_answered_no_more_than_so_much_is_held() -> None:
+    held = HeldRequests(remember=60.0)
+    for number in range(250_000):
+        call = Envelope(type=MessageType.CALL, id=number.to_bytes(16, "big"))
+        held.add(PEER, call, now=100.0)
+    assert len(held) <= 100_000
+    assert held.reply_to_probe(PEER, Envelope(type=MessageType.PROBE, id=call.id)).code == 0
+
+
 def test_what_an_application_never_answers_is_forgotten_when_its_time_is_over() -> None:
     held = HeldRequests(remember=60.0)
     for number in range(50_000):

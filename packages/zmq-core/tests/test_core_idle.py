@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from zmq_core import Incoming, Node, TargetKey
+from zmq_core import Incoming, Node, QueueFull, TargetKey
 
 KEY = TargetKey("openstack", "topic")
 
@@ -43,6 +44,27 @@ def test_a_connection_with_a_request_out_is_not_idle(
 ) -> None:
     client = make_node(idle_timeout=0.1)
     assert client.request(server.bind(), KEY, b"slow", timeout=10).body == b"done"
+
+
+def test_a_connection_that_holds_what_its_peer_has_not_taken_is_not_idle(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    client, slow = make_node(idle_timeout=0.2), make_node()
+    waiting: list[Incoming] = []
+    slow.listen(KEY, waiting.append, backlog=10)
+    sent = 0
+    with contextlib.suppress(QueueFull):
+        while True:
+            client.send(slow.bind(), KEY, b"x" * 20_000, timeout=0.5)
+            sent += 1
+    assert sent > 1000, "some of them are still here, and in the system's buffers"
+    for _ in range(3):  # a connection that is idle is closed meanwhile, three times
+        client.request(server.bind(), KEY, b"x", timeout=10)
+        until(lambda: server.bind() not in client.links)
+    for number in range(sent):
+        until(lambda: len(waiting) > number)  # noqa: B023
+        waiting[number].release()
+    until(lambda: not client.links)
 
 
 def test_without_the_option_connections_stay(

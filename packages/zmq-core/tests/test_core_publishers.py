@@ -30,6 +30,7 @@ class Publisher:
         self.frontend = ProxyEnd(name, f"tcp://127.0.0.1:{port}")
         port = self._pub.bind_to_random_port("tcp://127.0.0.1")
         self.backend = ProxyEnd(name, f"tcp://127.0.0.1:{port}")
+        self.published = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -37,13 +38,15 @@ class Publisher:
     def _run(self) -> None:
         while not self._ended.is_set():
             if self._pull.poll(20):
-                self._pub.send_multipart(self._pull.recv_multipart())
+                frames = self._pull.recv_multipart()
+                self._pub.send_multipart(frames)
+                self.published += frames[0] == KEY.encoded
 
-    def end(self) -> None:
+    def end(self, linger: float = 0.0) -> None:
         """Idempotent."""
         self._ended.set()
         self._thread.join()
-        self._context.destroy(linger=0)
+        self._context.destroy(linger=int(linger * 1000))
 
 
 @pytest.fixture
@@ -164,6 +167,55 @@ def test_a_node_that_is_full_reads_on_when_there_is_room(
         until(functools.partial(listener.has_more_than, number))
         listener.incoming[number].release()
     assert len(set(listener.got)) == 1500
+
+
+@pytest.mark.parametrize("repetition", range(3))
+def test_what_a_publisher_had_sent_when_it_left_comes_also_to_a_node_that_was_full(
+    repetition: int,
+    sender: Node,
+    publishers: list[Publisher],
+    make_listener: Callable[..., Listener],
+    until: Callable[..., None],
+) -> None:
+    listener = make_listener(backlog=10)
+    for _ in range(1010 + 900):
+        sender.publishers.publish(KEY, b"x", timeout=5)
+    until(lambda: sum(publisher.published for publisher in publishers) == 1010 + 900)
+    until(lambda: listener.node._context.reception.full)  # type: ignore[union-attr]
+    for publisher in publishers:
+        publisher.end(linger=5.0)
+    for number in range(1010 + 900):
+        until(functools.partial(listener.has_more_than, number))
+        listener.incoming[number].release()
+    until(lambda: use(listener.node, publishers, timeout=0.0) == 0)
+
+
+def test_published_messages_for_a_slow_listener_do_not_stop_calls_to_another(
+    sender: Node,
+    make_node: Callable[..., Node],
+    make_listener: Callable[..., Listener],
+    until: Callable[..., None],
+) -> None:
+    listener = make_listener(backlog=1)
+    listener.node.serve(LONGER, lambda incoming: incoming.reply(b"done"))
+    endpoint, client = listener.node.bind(), make_node()
+    client.request(endpoint, LONGER, b"", timeout=10)
+    for _ in range(1500):
+        sender.publishers.publish(KEY, b"x", timeout=5)
+    until(lambda: listener.node._context.reception.full)  # type: ignore[union-attr]
+    answers: list[bytes] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(client.request(endpoint, LONGER, b"", timeout=60).body)
+    )
+    before = listener.node.statistics.received
+    caller.start()
+    for number in range(100):
+        until(functools.partial(listener.has_more_than, number))
+        listener.incoming[number].release()
+        if answers:
+            break
+    caller.join(timeout=0.0 if not answers else None)
+    assert answers, f"{listener.node.statistics.received - before} others were taken first"
 
 
 def test_what_is_no_message_is_counted_and_the_rest_comes(

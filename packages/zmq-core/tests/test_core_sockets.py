@@ -73,7 +73,7 @@ def test_option_is_set_on_both_kinds_of_socket(dealer: Socket, router: Socket, n
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("IMMEDIATE", 1),
+        ("IMMEDIATE", 0),
         ("CONNECT_TIMEOUT", 2500),
         ("HEARTBEAT_IVL", 500),
         ("HEARTBEAT_TIMEOUT", 1250),
@@ -130,11 +130,12 @@ def test_peer_that_comes_back_takes_its_routing_id_over(
             dealer.close(0)
 
 
-def test_immediate_can_be_turned_off(nothing_is_left: None) -> None:
-    factory = SocketFactory(NodeOptions(immediate=False), b"x")
-    socket = factory.dealer()
-    assert socket.get(zmq.IMMEDIATE) == 0
-    socket.close(0)
+@pytest.mark.parametrize("immediate", [True, False])
+def test_immediate_is_for_sockets_that_only_send(nothing_is_left: None, immediate: bool) -> None:
+    factory = SocketFactory(NodeOptions(immediate=immediate), b"x")
+    with factory.push() as push, factory.inlet() as inlet, factory.subscriber() as subscriber:
+        assert push.get(zmq.IMMEDIATE) == immediate
+        assert inlet.get(zmq.IMMEDIATE) == subscriber.get(zmq.IMMEDIATE) == 0
     factory.close()
 
 

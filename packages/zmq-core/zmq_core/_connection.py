@@ -55,11 +55,14 @@ class Connection:
         self._on_ready = on_ready
         self._on_end = on_end
         self._addresses: list[Endpoint] = []
+        self._tried = ""
         self._monitor: Socket | None = None
         self._end: EndOfStream | None = None
         self._limit: Timer | None = None
         self._ready = False
         self._disposed = False
+        self.over = False
+        """Whether it could not be made, or has ended."""
 
     def open(self) -> None:
         """Begin to connect.
@@ -115,7 +118,7 @@ class Connection:
             self._context.reactor.unwatch(int(monitor.get(zmq.FD)))
             monitor.close()
         if socket is not None:
-            socket.close()
+            socket.close(0 if self.over else None)  # nothing can be sent any more
 
     # -- on the reactor's thread -----------------------------------------------------
 
@@ -148,7 +151,10 @@ class Connection:
         if self._limit is not None:
             self._limit.cancel()
         self._limit = self._context.reactor.call_later(self._context.patience, self._give_up)
-        socket.connect(str(self._addresses.pop(0)))
+        if self._tried:
+            socket.disconnect(self._tried)  # or messages would be queued for it, too
+        self._tried = str(self._addresses.pop(0))
+        socket.connect(self._tried)
 
     def _on_monitor(self) -> None:
         while self._monitor is not None and (told := next_event(self._monitor)):
@@ -161,17 +167,21 @@ class Connection:
                 self._ready = True
                 self._on_ready()
             elif self._ready:
-                self._on_end("the peer closed the connection, died or fell silent")
+                self._lost("the peer closed the connection, died or fell silent")
             else:
-                self._on_end("the peer ended the handshake; it may not be a node of this protocol")
+                self._lost("the peer ended the handshake; it may not be a node of this protocol")
+
+    def _lost(self, reason: str) -> None:
+        self.over = True
+        self._on_end(reason)
 
     def _connect_failed(self) -> None:
         with self._lock:
             if self._addresses and self.socket is not None:
                 self._connect_next(self.socket)
                 return
-        self._on_end("connection refused, or not established in time")
+        self._lost("connection refused, or not established in time")
 
     def _give_up(self) -> None:
         if not self._ready:
-            self._on_end("no ZMTP handshake in time; it may not be a node of this protocol")
+            self._lost("no ZMTP handshake in time; it may not be a node of this protocol")

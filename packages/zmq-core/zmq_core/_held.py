@@ -9,6 +9,7 @@ again gets the same answer.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import OrderedDict
@@ -21,6 +22,7 @@ __all__ = ["REPEATABLE", "HeldRequests"]
 
 REPEATABLE: Final = Flag.ACK_WANTED | Flag.REPEATABLE
 _PRUNE_AT: Final = 10_000
+_HELD_MOST: Final = 100_000
 _KEPT_MOST: Final = 50_000
 _KEPT_BYTES: Final = 64 * 2**20
 
@@ -31,8 +33,8 @@ _Name = tuple[bytes, bytes]
 class HeldRequests:
     """Thread-safe.  Told the time, never asks for it.
 
-    Answers are kept for `remember` seconds, but no more than 50,000 and 64 MiB of them:
-    then the oldest go.
+    Answers are kept for `remember` seconds, but no more than 50,000 and 64 MiB of them,
+    and no more than 100,000 requests that have none yet: then the oldest go.
     """
 
     def __init__(self, remember: float) -> None:
@@ -54,8 +56,9 @@ class HeldRequests:
 
     def add(self, peer: bytes, request: Envelope, now: float) -> Envelope | None:
         """`request` of `peer` has come.  If it is not for the first time, what to answer."""
-        keep = bool(request.flags & REPEATABLE)
-        if request.type is not MessageType.CALL and not keep:
+        is_call = request.type is MessageType.CALL
+        keep = bool(request.flags & (REPEATABLE if is_call else Flag.ACK_WANTED))
+        if not (is_call or keep):
             return None
         name = (peer, request.id)
         with self._lock:
@@ -63,14 +66,20 @@ class HeldRequests:
                 return Envelope(type=MessageType.HEARTBEAT, id=request.id)
             if name in self._kept:
                 return self._kept[name][1]
-            forever = math.inf if request.type is MessageType.CALL else now + self._remember
+            forever = math.inf if is_call else now + self._remember
             until = now + request.ttl if request.ttl else forever
             self._until[name] = (until, keep)
             if len(self._until) >= self._prune_at:
-                # Some application does not answer.  Nobody waits for these any more.
-                self._until = {name: it for name, it in self._until.items() if it[0] > now}
-                self._prune_at = max(_PRUNE_AT, 2 * len(self._until))
+                self._prune(now)
         return None
+
+    def _prune(self, now: float) -> None:
+        """Some application does not answer: forget those whom nobody waits for any more."""
+        self._until = {name: it for name, it in self._until.items() if it[0] > now}
+        if len(self._until) >= _HELD_MOST:
+            rest = itertools.islice(self._until.items(), _PRUNE_AT, None)
+            self._until = dict(rest)
+        self._prune_at = max(_PRUNE_AT, min(2 * len(self._until), _HELD_MOST))
 
     def answered(self, peer: bytes, answer: Envelope, now: float) -> None:
         """`answer` goes to `peer`."""

@@ -38,7 +38,7 @@ class Inlet(Lane):
         self._subscribed: set[bytes] = set()
         # Nobody but the reactor's thread uses this socket.
         super().__init__(proxy, context, threading.Lock(), changed)
-        context.reception.sources.append(self._look)
+        context.reception.sources.append(self._resume)
 
     def subscribe(self) -> None:
         """Subscribe to what `filters` tells, and to nothing else.  On the reactor's thread."""
@@ -59,6 +59,9 @@ class Inlet(Lane):
         self._subscribe(socket)
         return socket
 
+    def _resume(self) -> None:
+        self._context.reactor.call_soon(self._look)
+
     def _look(self) -> None:
         """Take in a bounded part of what has come, if there is room for it."""
         socket = self._connection.socket
@@ -68,11 +71,18 @@ class Inlet(Lane):
             if not events_of(socket) & POLLIN or self._context.reception.full:
                 return
             self._take(self, receive_whole(socket))
-        self._context.reactor.call_soon(self._look)
+        self._resume()
 
     def _finish(self) -> None:
+        self._context.reception.sources.remove(self._resume)
+        try:
+            if self._connection.over:
+                self._take_rest()
+        finally:
+            super()._finish()
+
+    def _take_rest(self) -> None:
+        """Take what came before the end, also beyond the bound: it is in memory already."""
         socket = self._connection.socket
         while socket is not None and events_of(socket) & POLLIN:
             self._take(self, receive_whole(socket))
-        self._context.reception.sources.remove(self._look)
-        super()._finish()

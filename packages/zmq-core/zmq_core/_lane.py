@@ -83,5 +83,7 @@ class Lane(abc.ABC):
         self._changed(self)
 
     def _finish(self) -> None:
-        self._changed(self)
-        self._connection.dispose()
+        try:
+            self._changed(self)
+        finally:
+            self._connection.dispose()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from zmq_core._connection import Connection
-from zmq_core._envelope import Envelope
+from zmq_core._envelope import ID_SIZE, Envelope, MessageType, encode
 from zmq_core._errors import PeerLost, PeerUnreachable, QueueFull
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outstanding import Answered, Outstanding
@@ -50,6 +51,10 @@ class LinkRetired(PeerUnreachable):
     """The link was closed since nobody had used it for long: make another."""
 
 
+def _nobody_waits() -> PendingRequest:
+    return PendingRequest(Patience(0.0, FOREVER, None))
+
+
 class Link:
     """A connection to the peer at `endpoint`.  All methods are thread-safe."""
 
@@ -62,6 +67,8 @@ class Link:
         self._reason = "closed"
         self._retired = False
         self._used = time.monotonic()
+        self._probe = (0.0, _nobody_waits())
+        """How far the link had been used when the peer was last asked whether it has taken all."""
         self._outstanding = Outstanding(endpoint, context.statistics, context.log, self._take_back)
         self._scheduled = False
         self._blocked: list[threading.Lock] = []
@@ -144,15 +151,32 @@ class Link:
         self._closed(self)
 
     def retire(self, unused_since: float) -> None:
-        """Close the link if nothing was sent since then and nobody waits for an answer."""
+        """Close the link if nothing was sent since then and nobody waits for an answer.
+
+        To be called again: what was sent may still lie in queues, since the peer does not
+        read.  So it is asked (PROBE), and has taken everything when it answers.
+        """
         with self._lock:
             busy = self._outstanding or self._blocked or self._read_by_caller
             if self._state is not _State.READY or busy or self._used > unused_since:
+                return
+            asked_at, probe = self._probe
+            if asked_at != self._used or probe.outcome is None:
+                self._ask_whether_all_is_taken()
                 return
             self._state = _State.CLOSED
             self._retired = True
             self._context.reactor.call_soon(self._connection.dispose)
         self._closed(self)
+
+    def _ask_whether_all_is_taken(self) -> None:
+        """Under the lock."""
+        socket = self._connection.socket
+        probe = Envelope(type=MessageType.PROBE, id=os.urandom(ID_SIZE))
+        if socket is not None and self._may_send() and send_whole(socket, encode(probe)):
+            self._probe = (self._used, _nobody_waits())
+            self._outstanding.add(probe.id, self._probe[1])
+            self._schedule()
 
     # -- sending ---------------------------------------------------------------------
 
@@ -310,5 +334,7 @@ class Link:
                 self._wake_blocked()
 
     def _ended(self, reason: str) -> None:
-        self._take_input(sys.maxsize)  # what came in before the end still counts
-        self.close(reason)
+        try:
+            self._take_input(sys.maxsize)  # what came in before the end still counts
+        finally:
+            self.close(reason)

@@ -11,6 +11,7 @@ to: subscriptions arrive in order, so when that comes all before it are in place
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -64,6 +65,7 @@ class Publications:
         self._lock = threading.Lock()
         self._keys: Counter[bytes] = Counter()
         self._checks: dict[bytes, _Check] = {}
+        self._pid = os.getpid()
 
     def _outlet(self, proxy: Address, changed: Changed[Outlet]) -> Outlet:
         assert isinstance(proxy, ProxyEnd)
@@ -115,7 +117,9 @@ class Publications:
         self._context.reactor.call_soon(self._tell_inlets)
 
     def unsubscribe(self, keys: Iterable[TargetKey]) -> None:
-        """Undo `subscribe`."""
+        """Undo `subscribe`; in a forked child nothing, since it has no subscription."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             self._keys.subtract(key.encoded for key in keys)
             self._keys = +self._keys

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._waiting import Poller
 
 __all__ = ["Reactor", "Timer"]
@@ -51,6 +52,7 @@ class Reactor:
         self._order = itertools.count()
         self._stopping = False
         self.failures = 0
+        self._log = RateLimitedLog(LOG)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -141,6 +143,11 @@ class Reactor:
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - logged and counted
             self.failures += 1
-            LOG.exception("a callback of the I/O thread failed; the thread goes on")
+            self._log.log(
+                logging.ERROR,
+                type(error).__name__,
+                "a callback of the I/O thread failed; the thread goes on",
+                error=error,
+            )

@@ -40,8 +40,9 @@ _Attempt = Callable[[], bool]
 class Reception:
     """Where all sockets of a node that take messages in bring them.
 
-    `take` and `deliver_held` are for the reactor's thread.  A source is called
-    there when it may read again after `full` was true.
+    `take` and `deliver_held` are for the reactor's thread.  The sources are called
+    there, the first of them in turn, when they may read again after `full` was true;
+    they only see to it that they do so.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Reception:
         self._log = log
         self._held: dict[Hashable, deque[tuple[_Attempt, int]]] = {}
         self._scheduled = False
-        self.sources: list[Callable[[], None]] = []
+        self.sources: deque[Callable[[], None]] = deque()
         self.held = 0
         """Messages that wait for room in a listener's queue."""
         self._held_bytes = 0
@@ -79,9 +80,11 @@ class Reception:
     def _make_room(self) -> None:
         self._scheduled = False
         self.deliver_held()
+        if self.full:
+            return
+        # Where there is room for one message only, each source must get it now and then.
+        self.sources.rotate(-1)
         for source in tuple(self.sources):
-            if self.full:
-                return
             source()
 
     def deliver_held(self) -> None:
@@ -105,6 +108,9 @@ class Reception:
             envelope = decode(frames[1:])
         except MalformedMessage as error:
             self.refuse_malformed(peer, error, answering)
+            return
+        if envelope.type is MessageType.PROBE:
+            answering.answer(peer, self.requests.reply_to_probe(peer, envelope))
             return
         if envelope.type not in _ACCEPTED:
             self._statistics.misdirected += 1

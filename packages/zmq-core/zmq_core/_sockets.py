@@ -144,7 +144,9 @@ class SocketFactory:
 
     def push(self) -> Socket:
         """A PUSH for one connection to a proxy's frontend."""
-        return self._connecting(zmq.PUSH)
+        socket = self._connecting(zmq.PUSH)
+        socket.set(zmq.IMMEDIATE, int(self._options.immediate))
+        return socket
 
     def inlet(self) -> Socket:
         """A DEALER for one connection to a proxy's backend, from which messages come.
@@ -163,8 +165,13 @@ class SocketFactory:
         return socket
 
     def _connecting(self, kind: int) -> Socket:
+        """A socket for one connection.
+
+        Without ZMQ_IMMEDIATE where anything comes in: libzmq 4.3.5 would throw away what was
+        not read when the connection ends, and end the process if that happens between two
+        frames (assertion `!_more`).  Who sends looks at the connection's state instead.
+        """
         socket = self._socket(kind)
-        socket.set(zmq.IMMEDIATE, int(self._options.immediate))
         socket.set(zmq.CONNECT_TIMEOUT, int(self._options.connect_timeout * _MS))
         socket.set(zmq.RECONNECT_IVL, _NO_RECONNECT)
         return socket

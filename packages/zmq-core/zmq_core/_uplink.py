@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -24,6 +25,8 @@ __all__ = ["Uplink"]
 
 _READ_BATCH: Final = 100
 _KNOCK_INTERVAL: Final = 0.05
+_FAREWELL: Final = 0.5
+"""Seconds for which requests that still come are refused by a process that closes."""
 _KNOCK: Final = encode(Envelope(type=MessageType.HEARTBEAT, id=bytes(ID_SIZE)))
 
 
@@ -160,11 +163,22 @@ class Uplink:
         self._changed(self)
 
     def _finish(self) -> None:
+        try:
+            self._take_rest()
+            self._changed(self)
+        finally:
+            self._in.dispose()
+            self._out.dispose()
+
+    def _take_rest(self) -> None:
+        """Take what has come in, to refuse it if need be; more may come all the time."""
+        deadline = time.monotonic() + _FAREWELL
         socket = self._in.socket
-        self._finishing = True  # what still came in may be answered, if only with a refusal
-        while socket is not None and events_of(socket) & POLLIN:
-            self._take(self, receive_whole(socket))
-        self._finishing = False
-        self._changed(self)
-        self._in.dispose()
-        self._out.dispose()
+        self._finishing = True
+        try:
+            while socket is not None and events_of(socket) & POLLIN:
+                self._take(self, receive_whole(socket))
+                if time.monotonic() > deadline and not self._in.over:
+                    return
+        finally:
+            self._finishing = False

@@ -18,7 +18,7 @@ from typing import Final
 
 import zmq
 
-from zmq_core import RateLimitedLog
+from zmq_core import ConfigurationError, Endpoint, RateLimitedLog
 from zmq_proxy._observer import MESSAGES
 from zmq_proxy._publisher import send_to_those_who_read
 from zmq_proxy._sockets import Socket, SocketFactory
@@ -49,17 +49,21 @@ class LocalStatistics:
 class LocalPublisher:
     """A thread that publishes again what publishers send, from `start` to `stop`.
 
-    `start`, `use`, `stop` and `join` are for one other thread.
+    `start`, `use`, `stop` and `join` are for one other thread.  A publisher that ends is
+    listened to for `linger` seconds more: it passes on what it has.
 
     :raises InvalidConfiguration: the port or address cannot be bound; names the option.
     """
 
-    def __init__(self, sockets: SocketFactory, port: int) -> None:
+    def __init__(self, sockets: SocketFactory, port: int, linger: float) -> None:
         self._upstream = sockets.subscriber()
         self._downstream = sockets.publisher(zmq.XPUB)
         self.endpoint = sockets.bind(self._downstream, port, "publisher_port")
         self._wanted: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
-        self._connected: frozenset[str] = frozenset()
+        self._connected: set[str] = set()
+        self._leaving: dict[str, float] = {}
+        """Connected to, but no longer registered, and until when."""
+        self._linger = linger
         self._stopping = False
         self._deadline = 0.0
         self._log = RateLimitedLog(LOG)
@@ -138,21 +142,43 @@ class LocalPublisher:
         self._turned_at = time.monotonic()
         ready = dict(poller.poll(patience))
         while not self._wanted.empty():
-            self._connect(self._wanted.get())
+            self._follow(self._wanted.get())
+        self._disconnect_old()
         if self._downstream in ready:
             self._subscribe()
         if self._upstream in ready:
             self._publish()
         return bool(ready)
 
-    def _connect(self, wanted: frozenset[str]) -> None:
+    def _follow(self, wanted: frozenset[str]) -> None:
         for endpoint in wanted - self._connected:
-            LOG.info("subscribing at the publisher %s", endpoint)
-            self._upstream.connect(endpoint)
+            if self._leaving.pop(endpoint, None) is not None or self._connect(endpoint):
+                self._connected.add(endpoint)
         for endpoint in self._connected - wanted:
             LOG.info("the publisher %s is not registered any more", endpoint)
-            self._upstream.disconnect(endpoint)
-        self._connected = wanted
+            self._leaving[endpoint] = time.monotonic() + self._linger
+        self._connected &= wanted
+
+    def _connect(self, endpoint: str) -> bool:
+        """Whether it can be one: whoever registers may write anything into a record."""
+        try:
+            self._upstream.connect(str(Endpoint.parse(endpoint)))
+        except (ConfigurationError, zmq.ZMQError) as error:
+            self._log.warning(
+                ("endpoint", endpoint),
+                "left out a publisher: its record in the matchmaker has no usable endpoint, %r: %s",
+                endpoint,
+                error,
+            )
+            return False
+        LOG.info("subscribing at the publisher %s", endpoint)
+        return True
+
+    def _disconnect_old(self) -> None:
+        now = time.monotonic()
+        for endpoint in [one for one, until in self._leaving.items() if until <= now]:
+            del self._leaving[endpoint]
+            self._upstream.disconnect(str(Endpoint.parse(endpoint)))
 
     def _subscribe(self) -> None:
         """Pass on what our own subscribers want and nobody wanted before, or nobody wants now."""

@@ -119,7 +119,7 @@ class Proxy:
             ports = settings.publisher_frontend_port, settings.publisher_port
             self._publisher = Publisher(sockets, *ports, observed=observed)
         if Part.LOCAL in settings.parts:
-            self._local = LocalPublisher(sockets, settings.publisher_port)
+            self._local = LocalPublisher(sockets, settings.publisher_port, settings.sockets.linger)
 
     def _announce(self) -> None:
         """Register, but of the publisher for now only where to subscribe."""
