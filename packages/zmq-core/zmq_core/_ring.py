@@ -31,6 +31,11 @@ class Ring(Generic[S]):
         self._connect_timeout = connect_timeout
         self._turn = itertools.count()
 
+    @property
+    def closed(self) -> bool:
+        """Whether there will be no road any more."""
+        return self._roster.closed
+
     def hand_over(
         self,
         message: Sequence[bytes],

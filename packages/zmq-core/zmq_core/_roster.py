@@ -90,7 +90,8 @@ class Roster(Generic[R]):
         """To proxies that are no longer registered: only what they still bring is taken."""
         self._ready: tuple[R, ...] = ()
         self._gates: list[threading.Lock] = []
-        self._closed = False
+        self.closed = False
+        """Whether it is over."""
 
     def use(self, proxies: Iterable[Address]) -> None:
         """Have connections to these proxies, and use no others any more.
@@ -101,7 +102,7 @@ class Roster(Generic[R]):
         wanted = set(proxies)
         now = time.monotonic()
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return
             for proxy in set(self._roads) - wanted:
                 self._leaving.append(self._roads.pop(proxy))
@@ -213,7 +214,7 @@ class Roster(Generic[R]):
     def close(self, reason: str) -> None:
         """End all roads.  Idempotent."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             roads = [*self._roads.values(), *self._leaving]
             self._roads, self._leaving = {}, []
             self._settle()

@@ -8,15 +8,14 @@ fails no request as long as others are left: whether it is lost, probes find out
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
+from zmq_core._answers import Answers
 from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
 from zmq_core._errors import (
     CoreError,
@@ -30,7 +29,7 @@ from zmq_core._errors import (
 )
 from zmq_core._flow import Flows
 from zmq_core._linkcontext import LinkContext
-from zmq_core._options import NodeOptions, check_size
+from zmq_core._options import NodeOptions
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ring import Ring
 from zmq_core._roster import Address, ProxyAddress, Roster
@@ -46,21 +45,7 @@ _ANSWERS: Final = frozenset(
     {MessageType.REPLY, MessageType.ACK, MessageType.NACK, MessageType.HEARTBEAT}
 )
 _REMEMBERED: Final = 4096
-_RETRY_ANSWER: Final = 0.02
 _MARK_AGAIN: Final = 1.0
-
-
-class _Answering:
-    """Answers a message by the uplink that it came by."""
-
-    __slots__ = ("_uplink", "_uplinks")
-
-    def __init__(self, uplinks: Uplinks, uplink: Uplink) -> None:
-        self._uplinks = uplinks
-        self._uplink = uplink
-
-    def answer(self, peer: bytes, envelope: Envelope, *, patience: float = 0.0) -> bool:
-        return self._uplinks.answer(self._uplink, peer, envelope, patience)
 
 
 class Uplinks:
@@ -79,7 +64,6 @@ class Uplinks:
         self._probing = False
         self._casts: OrderedDict[bytes, str] = OrderedDict()
         self._closed = False
-        self._pid = os.getpid()
 
     def use(self, proxies: Iterable[ProxyAddress], timeout: float) -> int:
         """See `Roster.use` and `Roster.await_all`; how many proxies are ready."""
@@ -244,7 +228,7 @@ class Uplinks:
         peer = frames[0]
         self._silent.heard(peer)
         reception = self._context.reception
-        answering = _Answering(self, uplink)
+        answering = Answers(uplink, self._ring, self._context, self._name, self._options)
         try:
             envelope = decode(frames[1:])
         except MalformedMessage as error:
@@ -317,46 +301,6 @@ class Uplinks:
                 asked.unanswered += 1
         if self._probing:
             self._context.reactor.call_later(interval, self._probe)
-
-    # -- answering, on any thread ----------------------------------------------------
-
-    def answer(self, uplink: Uplink, peer: bytes, envelope: Envelope, patience: float) -> bool:
-        """Send an answer by `uplink`, by another if that has gone, trying for `patience`.
-
-        Does not block.  Returns false if it is known by now that it cannot be sent.
-
-        :raises MessageTooLarge: the peer would not take it.
-        """
-        check_size(envelope.body, self._options)
-        if self._pid != os.getpid():
-            return False  # a fork's copy: the peer is the parent's
-        self._context.reception.requests.answered(peer, envelope, time.monotonic())
-        frames = [peer, self._name, *encode(envelope)]
-        return self._try_answer(uplink, frames, envelope.type, time.monotonic() + patience)
-
-    def _try_answer(
-        self, uplink: Uplink, frames: Sequence[bytes], kind: MessageType, deadline: float
-    ) -> bool:
-        if uplink.send(frames) or (uplink.closed and self._ring.offer(frames)):
-            return True
-        if time.monotonic() + _RETRY_ANSWER < deadline and not self._closed:
-            self._context.reactor.call_later(
-                _RETRY_ANSWER, functools.partial(self._retry_answer, uplink, frames, kind, deadline)
-            )
-            return True
-        self._context.statistics.replies_dropped += 1
-        self._context.log.warning(
-            ("answer", frames[0]),
-            "dropped a %s to %r: no proxy takes it",
-            kind.name,
-            frames[0],
-        )
-        return False
-
-    def _retry_answer(
-        self, uplink: Uplink, frames: Sequence[bytes], kind: MessageType, deadline: float
-    ) -> None:
-        self._try_answer(uplink, frames, kind, deadline)
 
     def close(self, reason: str) -> None:
         """End all uplinks and fail what is unanswered.  Idempotent."""
