@@ -59,6 +59,8 @@ class ServiceConfig(msgspec.Struct):
     log_level: str = "WARNING"
     workers: int | None = None
     """Messages that a server works on at a time; None: as oslo.messaging has it."""
+    label: str = ""
+    """Its name in the journal; empty: that of its first server."""
     journal: str = ""
     """A file in which to write what is being worked on."""
 
@@ -66,8 +68,11 @@ class ServiceConfig(msgspec.Struct):
 class Endpoint:
     """The methods that tests call."""
 
-    def __init__(self, name: str, transport: Any, journal: Journal | None) -> None:
+    def __init__(
+        self, name: str, transport: Any, journal: Journal | None = None, label: str = ""
+    ) -> None:
         self.name = name
+        self.label = label or name
         self.journal = journal
         self._transport = transport
         self.casts: list[str] = []
@@ -87,7 +92,7 @@ class Endpoint:
         seconds: float = 0.0,
     ) -> str:
         assert self.journal is not None, "this service was given no journal"
-        self.journal.note(RUN, pattern, message, self.name)
+        self.journal.note(RUN, pattern, message, self.label)
         if seconds:
             time.sleep(seconds)
         return self.name
@@ -148,7 +153,7 @@ class NotificationEndpoint:
     def __init__(self, endpoint: Endpoint, requeue_first: int) -> None:
         self._record = endpoint.events
         self._journal = endpoint.journal
-        self._name = endpoint.name
+        self._name = endpoint.label
         self._left = requeue_first
 
     def info(self, ctxt: Any, publisher: str, event: str, payload: Any, metadata: Any) -> str:
@@ -190,7 +195,7 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
             os._exit(0)
     executor = "eventlet" if config.eventlet else "threading"
     journal = Journal(Path(config.journal)) if config.journal else None
-    endpoints = [Endpoint(name, rpc, journal) for _, _, name in config.servers]
+    endpoints = [Endpoint(name, rpc, journal, config.label) for _, _, name in config.servers]
     servers: list[Any] = [
         oslo_messaging.get_rpc_server(
             rpc,
