@@ -19,7 +19,7 @@ from harness.soak import Plan, Soak
     ids=["publishers", "routers with acks"],
 )
 def test_no_message_is_unaccounted_for(options: dict[str, Any], tmp_path: Path) -> None:
-    plan = Plan(seconds=12, seed=4, servers=4, callers=4, proxies=2, options=options)
+    plan = Plan(seconds=10, seed=4, servers=4, callers=4, proxies=2, options=options)
     with Soak(plan, tmp_path) as soak:
         account = soak.run()
     assert account.faults == []
