@@ -227,6 +227,14 @@ OPTIONS: Final[list[cfg.Opt]] = [
         deprecated_reason=f"Nothing polls: threads wait on descriptors. {_NO_LONGER}",
         help="No longer used.",
     ),
+    cfg.IntOpt(
+        "rpc_thread_pool_size",
+        default=100,
+        deprecated_for_removal=True,
+        deprecated_reason="Handlers run on the threads of oslo.messaging's executor, whose number "
+        f"is executor_thread_pool_size in [DEFAULT]. {_NO_LONGER}",
+        help="No longer used.",
+    ),
     cfg.StrOpt(
         "rpc_zmq_ipc_dir",
         deprecated_for_removal=True,

@@ -58,31 +58,34 @@ def subscriber(context: zmq.Context[zmq.Socket[bytes]], local: LocalPublisher) -
     return made
 
 
-def test_a_publisher_that_leaves_is_listened_to_for_a_while(
+@pytest.fixture
+def leaving(
     context: Any, local: LocalPublisher, subscriber: zmq.Socket[bytes], until: Until
-) -> None:
+) -> Publisher:
+    """A publisher that was used, and is not registered any more."""
     publisher = Publisher(context)
     local.use([publisher.endpoint])
     publisher.hears(b"\x01topic")
     local.use([])
     until(lambda: local.publishers == 0)
-    publisher.socket.send_multipart([b"topic", b"the last"])
+    return publisher
+
+
+def test_a_publisher_that_leaves_is_listened_to_for_a_while(
+    leaving: Publisher, subscriber: zmq.Socket[bytes]
+) -> None:
+    leaving.socket.send_multipart([b"topic", b"the last"])
     assert subscriber.poll(10_000)
     assert subscriber.recv_multipart() == [b"topic", b"the last"]
-    publisher.hears(b"\x00topic")  # when that time is over
+    leaving.hears(b"\x00topic")  # when that time is over
 
 
 def test_a_publisher_that_comes_back_in_time_is_not_left(
-    context: Any, local: LocalPublisher, subscriber: zmq.Socket[bytes], until: Until
+    leaving: Publisher, local: LocalPublisher, until: Until
 ) -> None:
-    publisher = Publisher(context)
-    local.use([publisher.endpoint])
-    publisher.hears(b"\x01topic")
-    local.use([])
-    until(lambda: local.publishers == 0)
-    local.use([publisher.endpoint])
+    local.use([leaving.endpoint])
     until(lambda: local.publishers == 1)
-    assert not publisher.socket.poll(int(2 * LINGER * 1000)), "no end of the subscription"
+    assert not leaving.socket.poll(int(2 * LINGER * 1000)), "no end of the subscription"
 
 
 @pytest.mark.parametrize("endpoint", ["garbage", "tcp://host-without-port", "tcp://h:0", ""])
