@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from harness.soak import Plan, Soak
     ids=["publishers", "routers with acks"],
 )
 def test_no_message_is_unaccounted_for(options: dict[str, Any], tmp_path: Path) -> None:
-    plan = Plan(seconds=10, seed=4, servers=4, callers=4, proxies=2, options=options)
+    plan = Plan(
+        seconds=10, seed=4, servers=4, callers=4, proxies=2, calm=(0.5, 2.0), options=options
+    )
     with Soak(plan, tmp_path) as soak:
         account = soak.run()
     assert account.faults == []
@@ -82,18 +85,54 @@ def test_what_may_have_been_executed_is_in_order_either_way() -> None:
         assert account.rows["call"].failed == {"ServerLost": 1}
 
 
+KILLED = Trouble("kill", "server", "a", 101.0, 104.0)
+FROZEN = Trouble("freeze", "server", "a", 96.0, 102.0)
+PROXY_KILLED = Trouble("kill", "proxy", "proxy-0", 101.0, 104.0)
+
+
+def later(trouble: Trouble, seconds: float) -> Trouble:
+    """The same, but so much later."""
+    return replace(trouble, began=trouble.began + seconds, ended=trouble.ended + seconds)
+
+
 @pytest.mark.parametrize(
     ("trouble", "excused"),
     [
-        (Trouble("kill", "server", "a", 101.0, 102.0), True),
-        (Trouble("freeze", "proxy", "p", 90.0, 96.0), True),
-        (Trouble("stop", "server", "a", 101.0, 102.0), False),
+        (KILLED, True),
+        (later(KILLED, -2.5), False),  # everybody knows that it is gone
+        (later(KILLED, 2.5), False),  # it would have executed it long ago
+        (FROZEN, True),
+        (later(FROZEN, -1.5), False),  # nobody sends to it any more
+        (later(FROZEN, -3.0), True),  # it connects again
+        (later(FROZEN, -6.0), False),
+        (replace(KILLED, kind="stop"), False),
         (Trouble("kill", "redis", "redis", 101.0, 102.0), False),
-        (Trouble("kill", "server", "a", 110.0, 111.0), False),
-        (Trouble("kill", "server", "a", 80.0, 81.0), False),
+        (PROXY_KILLED, False),  # casts go directly
     ],
 )
 def test_a_cast_may_be_lost_only_with_a_process(trouble: Trouble, excused: bool) -> None:
     account = Account(sent("cast"), [trouble], ALIVE)
     assert account.rows["cast"].excused == excused
     assert bool(account.faults) != excused
+
+
+def test_a_cast_through_routers_may_be_lost_with_one() -> None:
+    assert Account(sent("cast"), [PROXY_KILLED], ALIVE, routed=True).faults == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "excused"),
+    [(FROZEN, True), (replace(FROZEN, name="b"), False), (PROXY_KILLED, True)],
+)
+def test_a_copy_of_a_fanout_may_be_lost_with_its_listener_or_a_publisher(
+    trouble: Trouble, excused: bool
+) -> None:
+    account = Account(sent("fanout") + run("fanout", "b"), [trouble], ALIVE)  # not by a
+    assert bool(account.faults) != excused
+
+
+def test_the_times_in_which_losses_are_excused_are_added_up_once() -> None:
+    account = Account([], [KILLED, later(KILLED, 1.0), later(KILLED, 50.0), PROXY_KILLED], ALIVE)
+    assert account.excusing("cast") == pytest.approx(4.0 + 3.0)
+    assert account.excusing("fanout") == pytest.approx(3.0)
+    assert account.excusing("fanout", "a") == pytest.approx(4.0 + 3.0)

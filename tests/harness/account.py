@@ -18,8 +18,12 @@ __all__ = ["Account", "Life", "Row", "Trouble"]
 
 _BEFORE: Final = 2.0
 """Seconds for which a message may lie in queues."""
-_AFTER: Final = 6.0
-"""Seconds until everybody knows that a process is dead or stands still."""
+_GONE: Final = 1.0
+"""Seconds until everybody knows that a process has ended: its connections end with it."""
+_SILENT: Final = 5.0
+"""Seconds until everybody knows that one stands still: the heartbeat, and one to act on it."""
+_BACK: Final = 2.0
+"""Seconds until what stood still has its connections again."""
 _KNOWN: Final = 2.0
 """Seconds until everybody knows of a new server."""
 _NOT_EXECUTED: Final = ("MessageDeliveryFailure", "MessageUndeliverable")
@@ -34,6 +38,7 @@ class Trouble:
     of: str
     """`server`, `proxy` or `redis`."""
     name: str
+    """Of a server that of its life: as it stands in the journal."""
     began: float
     ended: float
 
@@ -42,9 +47,16 @@ class Trouble:
         """Whether it may cost messages: an orderly end must not, nor anything of the matchmaker."""
         return self.kind != "stop" and self.of != "redis"
 
+    @property
+    def times(self) -> list[tuple[float, float]]:
+        """When a message may have been sent that was lost by it: from when until when."""
+        if self.kind == "kill":
+            return [(self.began - _BEFORE, self.began + _GONE)]
+        return [(self.began - _BEFORE, self.began + _SILENT), (self.ended, self.ended + _BACK)]
+
     def touches(self, moment: float) -> bool:
         """Whether a message that was sent then may have met it."""
-        return self.began - _BEFORE <= moment <= self.ended + _AFTER
+        return any(first <= moment <= last for first, last in self.times)
 
 
 @dataclass(frozen=True)
@@ -75,15 +87,24 @@ class Row:
 
 
 class Account:
-    """The account of a run.  `faults` is empty if it balances."""
+    """The account of a run.  `faults` is empty if it balances.
+
+    `routed`: whether all messages went through proxies, and not only fanouts.
+    """
 
     def __init__(
-        self, events: Iterable[Event], troubles: Sequence[Trouble], lives: Sequence[Life]
+        self,
+        events: Iterable[Event],
+        troubles: Sequence[Trouble],
+        lives: Sequence[Life],
+        *,
+        routed: bool = False,
     ) -> None:
         self.rows: dict[str, Row] = defaultdict(Row)
         self.faults: list[str] = []
         self._troubles = troubles
         self._lives = lives
+        self._routed = routed
         begun: dict[str, Event] = {}
         ended: dict[str, Event] = {}
         run: dict[str, list[Event]] = defaultdict(list)
@@ -124,13 +145,41 @@ class Account:
         else:
             missed = [] if runs else ["anybody"]
         for listener in missed:
-            if start.pattern != "call" and self._excuse(start):
+            if start.pattern != "call" and self._excuse(start, listener):
                 row.excused += 1
             else:
                 self._fault(start, f"was sent, but not executed by {listener}")
 
-    def _excuse(self, start: Event) -> bool:
-        return any(trouble.costs and trouble.touches(start.time) for trouble in self._troubles)
+    def excusing(self, pattern: str, listener: str = "") -> float:
+        """Seconds of the run in which the loss of such a message to `listener` is no fault."""
+        total = 0.0
+        until = float("-inf")
+        for first, last in sorted(
+            time
+            for trouble in self._troubles
+            if self._may_cost(trouble, pattern, listener)
+            for time in trouble.times
+        ):
+            total += max(0.0, last - max(first, until))
+            until = max(until, last)
+        return total
+
+    def _excuse(self, start: Event, listener: str) -> bool:
+        return any(
+            self._may_cost(trouble, start.pattern, listener) and trouble.touches(start.time)
+            for trouble in self._troubles
+        )
+
+    def _may_cost(self, trouble: Trouble, pattern: str, listener: str) -> bool:
+        """Whether a message of that pattern goes by way of the process that was hurt.
+
+        Of a cast or notification nobody knows for which server it was.
+        """
+        if not trouble.costs:
+            return False
+        if trouble.of == "proxy":
+            return self._routed or pattern == "fanout"
+        return pattern != "fanout" or trouble.name == listener
 
     def _fault(self, start: Event, what: str) -> None:
         self.faults.append(

@@ -51,6 +51,8 @@ class Plan:
     """Of each caller."""
     pause: float = 0.05
     """Seconds between two messages of a thread."""
+    calm: tuple[float, float] = (3.0, 8.0)
+    """Seconds between two troubles, at the least and at the most."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of all services."""
 
@@ -103,14 +105,15 @@ class Soak:
         for caller in self._callers:
             caller.until(lambda report: sum(report["answers"].values()) > 10, "it sends")
         while time.monotonic() < until:
-            time.sleep(self._chance.uniform(0.5, 2.0))  # the interval is part of the plan
+            time.sleep(self._chance.uniform(*self._plan.calm))
             self._make_trouble()
         for caller in self._callers:
             caller.stop()
         self._settle()
         for name in list(self._servers):
             self._end(name, Service.stop)
-        return Account(read(self._journals), self.troubles, self.lives)
+        routed = bool(self._plan.options.get("use_router_proxy"))
+        return Account(read(self._journals), self.troubles, self.lives, routed=routed)
 
     # -- processes -------------------------------------------------------------------
 
@@ -182,12 +185,13 @@ class Soak:
 
     def _hurt_server(self, kind: str) -> str:
         name = self._chance.choice(sorted(self._servers))
+        label = self._labels[name]
         if kind == "freeze":
             self._freeze(self._servers[name].process)
         else:
             self._end(name, Service.kill if kind == "kill" else Service.stop)
             self._serve(name)
-        return name
+        return label
 
     def _hurt_proxy(self, kind: str) -> str:
         number = self._chance.randrange(len(self._proxies))
@@ -244,7 +248,13 @@ def main() -> int:
         Soak(plan, Path(folder), tell) as soak,
     ):
         account = soak.run()
+    lasted = time.monotonic() - began
+    lost = [account.excusing(pattern) for pattern in ("cast", "fanout")]
     print(account.table())
+    print(
+        f"In {lost[0]:.0f} of {lasted:.0f} s the loss of a cast or notification is no fault, in "
+        f"{lost[1]:.0f} s that of any copy of a fanout."
+    )
     for fault in account.faults:
         print("FAULT:", fault)
     if arguments.report is not None:
