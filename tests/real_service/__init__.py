@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real OpenStack service over this transport: Mistral, driven over HTTP; see docs/real-service.md."""
+"""A real OpenStack service, Mistral, driven over HTTP; docs/real-service.md tells of it."""

@@ -11,6 +11,8 @@ Exits with 0 if every answer was as it should be.
 from __future__ import annotations
 
 import argparse
+import logging
+import re
 import signal
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from real_service.events import react
 from real_service.life import Life
 from real_service.mistral import Mistral
 from real_service.remarks import remarks
-from real_service.trouble import lose_an_executor, replace_the_executors, run_many
+from real_service.trouble import lose_an_executor, replace_an_executor, run_many
 
 _TAIL: Final = 25
 """Lines of each log that are shown after a failure."""
@@ -59,7 +61,7 @@ def live(mistral: Mistral, screen: Screen) -> None:
     """The steps, in order."""
     life = Life(mistral)
     do = screen.do
-    do("API, engine, executor and notifier start", partial(mistral.start, *_FIRST))
+    do("API, engine, executor and notifier start", partial(begin, mistral))
     do("definitions are created and changed", life.define)
     do("a workflow is executed", life.execute)
     do("workflows within a workflow", life.combine)
@@ -72,13 +74,20 @@ def live(mistral: Mistral, screen: Screen) -> None:
     do("a second executor starts", partial(mistral.start, "executor-2"))
     do("many at once", partial(run_many, mistral))
     do("an executor is killed", partial(lose_an_executor, mistral))
-    do("an executor is replaced", partial(replace_the_executors, mistral))
+    do("an executor is replaced", partial(replace_an_executor, mistral))
     do("everything is deleted", life.delete)
     do("everything is stopped", partial(end, mistral))
     do("what the processes logged", partial(remarks, mistral))
 
 
 _FIRST: Final = ("api", "engine", "executor-1", "notifier")
+
+
+def begin(mistral: Mistral) -> str:
+    """Start what is always there; what it runs under, as the service itself says."""
+    mistral.start(*_FIRST)
+    [under] = set(re.findall(r"oslo_service\.backend\._(\w+)\.", mistral.process("api").said))
+    return "under eventlet" if under == "eventlet" else "under native threads"
 
 
 def end(mistral: Mistral) -> str:
@@ -102,6 +111,12 @@ def arguments() -> argparse.Namespace:
         prog="python -m real_service",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--under",
+        choices=("threads", "eventlet"),
+        default="threads",
+        help="native threads: Mistral 23; eventlet: Mistral 20",
     )
     parser.add_argument(
         "--environment",
@@ -132,8 +147,11 @@ def main() -> int:
 
         home = folder(given.environment, "real-service-venv-")
         place = folder(given.logs, "real-service-").resolve()
+        logging.basicConfig(filename=place / "driver.log")
         if not (home / "pyvenv.cfg").exists():
-            screen.do("the service and our packages are installed", lambda: install(home) and None)
+            screen.do(
+                "the service and our packages are installed", partial(install, home, given.under)
+            )
         environment = Environment(home)
         print(environment.versions("mistral", "oslo.messaging", "zmq-oslo-driver"), flush=True)
         try:

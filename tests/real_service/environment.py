@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A virtual environment with the service, in the versions of `mistral.txt`, and our packages."""
+"""A virtual environment with the service, as a list beside this has it, and our packages."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import venv
 from pathlib import Path
@@ -72,13 +71,13 @@ def clean(**extra: str) -> dict[str, str]:
     return {**kept, **quiet, **extra}
 
 
-def install(folder: Path, requirements: Path | None = None) -> Environment:
-    """Make one in `folder`, with the packages of this repository as they are now."""
+def install(folder: Path, under: str) -> Environment:
+    """Make one in `folder`: the service as it runs `under` that, our packages as they are."""
     venv.create(folder, with_pip=True, symlinks=True)
     made = Environment(folder)
     pip = ("-m", "pip", "install", "--quiet")
-    wanted = requirements or _HERE / "mistral.txt"
-    made.run("python", *pip, "-r", str(wanted), patience=_PATIENCE)
+    wanted = str(_HERE / f"requirements-{under}.txt")
+    made.run("python", *pip, "-r", wanted, patience=_PATIENCE)
     with tempfile.TemporaryDirectory(prefix="packages-") as copies:
         # From copies: building leaves its files beside what it builds.
         sources = [
@@ -91,8 +90,3 @@ def install(folder: Path, requirements: Path | None = None) -> Environment:
         made.run("python", *pip, *ours, patience=_PATIENCE)
     made.run("python", "-m", "pip", "check")
     return made
-
-
-def python() -> str:
-    """Which Python environments are made with."""
-    return f"Python {sys.version_info.major}.{sys.version_info.minor}"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Self
 
 import psutil
-
 from harness.leaks import is_alive, wait_until
+
 from real_service.api import API
 from real_service.environment import Environment, clean
 from zmq_matchmaker import Listing, MatchmakerURL, load
@@ -61,8 +61,7 @@ denied_cidrs =
 # Its own command for the database knows nothing of SQLite; its tests make the tables like this.
 _PREPARE: Final = """
 import sqlite3, sys
-import oslo_service.backend as backend
-backend.init_backend(backend.BackendType.THREADING)
+import mistral.cmd
 from mistral import config
 from mistral.db.v2 import api
 from mistral.services import action_manager
@@ -73,7 +72,6 @@ action_manager.sync_db()
 """
 
 _SAID_AT_START: Final = {
-    "api": "API server started",
     "engine": "Engine server started",
     "executor": "Executor server started",
     "event-engine": "Event engine server started",
@@ -102,15 +100,19 @@ class Process:
         """What it has printed until now."""
         return self.log.read_text(errors="replace")
 
-    def await_ready(self) -> None:
+    def await_ready(self, api: API) -> None:
         """Wait until it serves."""
 
         def ready() -> bool:
             if self._process.poll() is not None:
                 raise AssertionError(f"{self.name} ended with {self._process.returncode}")
-            return _SAID_AT_START[self._role] in self.said
+            return api.answers() if self._role == "api" else _SAID_AT_START[self._role] in self.said
 
         wait_until(ready, f"{self.name} has started", _START)
+
+    def await_said(self, text: str) -> None:
+        """Wait until it has printed this."""
+        wait_until(lambda: text in self.said, f"{self.name} says {text!r}", _START)
 
     def stop(self) -> float:
         """End it as an operator would; how many seconds that took."""
@@ -180,7 +182,7 @@ class Mistral:
         """Start processes side by side and wait until all serve; `executor-2` is an executor."""
         started = [self._start(name) for name in names]
         for process in started:
-            process.await_ready()
+            process.await_ready(self.api)
 
     def _start(self, name: str) -> Process:
         role = name.rstrip("0123456789").rstrip("-")
