@@ -15,6 +15,8 @@ from typing import Any
 import oslo_messaging
 import pytest
 from harness.leaks import wait_until
+from harness.services import Service
+from harness.traffic import client
 from oslo_messaging import Target
 
 from zmq_oslo_driver import runtime as runtimes
@@ -89,3 +91,27 @@ def test_threads_that_use_a_transport_first_in_a_child_share_one_runtime(
 
     for _ in range(10):
         assert in_child(use_at_once)
+
+
+@pytest.mark.parametrize("eventlet", [False, True], ids=["native threads", "eventlet"])
+def test_a_service_that_ends_without_waiting_still_gets_its_work_done(
+    eventlet: bool,
+    url: str,
+    make_transport: MakeTransport,
+    make_service: Callable[..., Service],
+) -> None:
+    """oslo.messaging's workers are waited for at exit; what they send then must get out."""
+    other = make_service(url, ("", "others", "two"))
+    hasty = make_service(
+        url, ("", "work", "one"), hasty=True, eventlet=eventlet, executor="threading"
+    )
+    caller = client(make_transport(url), timeout=20)
+    with ThreadPoolExecutor(2) as threads:
+        work: dict[str, Any] = {"topic": "others", "text": "done", "seconds": 1.5}
+        sending = threads.submit(caller.call, {}, "fan_out", **work)
+        answer = threads.submit(caller.call, {}, "slow", seconds=1.5)
+        wait_until(lambda: caller.call({}, "begun") == 2, "both are at work")
+        hasty.stop()
+        assert answer.result(timeout=20) == "one"
+        sending.result(timeout=20)
+    assert other.stop()["noted"] == 1

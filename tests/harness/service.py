@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import futurist  # noqa: F401 - services have it before there is a transport: oslo.service does
 import msgspec
 import oslo_messaging
 from oslo_config import cfg
@@ -54,6 +55,10 @@ class ServiceConfig(msgspec.Struct):
     options: dict[str, Any] = {}
     config_file: str = ""
     eventlet: bool = False
+    executor: str = ""
+    """Of its servers; empty: the one that goes with `eventlet` or without."""
+    hasty: bool = False
+    """End without waiting for what is being worked on, and without `cleanup()`."""
     fork_before_start: bool = False
     """Make and use the transport in a parent process, serve in its child."""
     log_level: str = "WARNING"
@@ -131,8 +136,9 @@ class Endpoint:
         with self._lock:
             self.casts.append(text)
 
-    def fan_out(self, ctxt: dict[str, Any], topic: str, text: str) -> None:
-        """Send a note to all who listen on `topic`."""
+    def fan_out(self, ctxt: dict[str, Any], topic: str, text: str, seconds: float = 0.0) -> None:
+        """Send a note to all who listen on `topic`, after some work."""
+        self.slow(ctxt, seconds)
         target = oslo_messaging.Target(topic=topic, fanout=True)
         oslo_messaging.get_rpc_client(self._transport, target).cast({}, "note", text=text)
 
@@ -193,7 +199,7 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
         if os.fork():
             os.wait()
             os._exit(0)
-    executor = "eventlet" if config.eventlet else "threading"
+    executor = config.executor or ("eventlet" if config.eventlet else "threading")
     journal = Journal(Path(config.journal)) if config.journal else None
     endpoints = [Endpoint(name, rpc, journal, config.label) for _, _, name in config.servers]
     servers: list[Any] = [
@@ -213,6 +219,11 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
     say(ready=True, pid=os.getpid())
     while not stop.wait(0.05):
         continue
+    if config.hasty:
+        for server in servers:
+            server.stop()
+        say(stopped=True)
+        return
     started = time.monotonic()
     for server in servers:
         server.stop()

@@ -17,6 +17,7 @@ from zmq_oslo_driver import runtime as runtimes
 from zmq_oslo_driver._compat import BaseDriver, deserialize_remote_exception
 from zmq_oslo_driver.addresses import Address, notification_address, rpc_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError
+from zmq_oslo_driver.leaving import at_exit
 from zmq_oslo_driver.listener import ZmqListener
 from zmq_oslo_driver.routing import Attempts
 from zmq_oslo_driver.runtime import Runtime
@@ -197,7 +198,15 @@ def _begin_in_child() -> None:
         driver._begin()
 
 
+def _stop_all() -> None:
+    """Take nothing more; what was accepted is still worked on, and can be answered."""
+    for driver in list(_drivers):
+        for listener in list(driver._listeners):
+            listener.stop()
+
+
 os.register_at_fork(after_in_child=_begin_in_child)
+at_exit(_stop_all, runtimes.close_all)
 
 
 def _body(address: Address, dump: Any, settings: Settings) -> bytes:

@@ -9,7 +9,6 @@ a service may make its transports, then fork its workers.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -26,7 +25,7 @@ from zmq_oslo_driver.settings import Settings, naming_the_option
 from zmq_oslo_driver.spreader import Spreader
 from zmq_oslo_driver.statistics import Statistics
 
-__all__ = ["Runtime", "acquire", "check", "release"]
+__all__ = ["Runtime", "acquire", "check", "close_all", "release"]
 
 LOG = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ def release(runtime: Runtime) -> None:
         runtime.close()
 
 
-def _close_all() -> None:
+def close_all() -> None:
     """A program that ends without `cleanup()` must not lose what it has sent."""
     with _lock:
         left = list(_runtimes.values())
@@ -146,4 +145,3 @@ def _forget_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_parent)
-atexit.register(_close_all)
