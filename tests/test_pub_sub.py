@@ -106,6 +106,19 @@ def test_without_a_publisher_everybody_gets_a_copy_and_one_warning_is_logged(
     assert "no proxy is registered; run zmq-proxy processes, or set" in warnings[0]
 
 
+def test_looking_for_publishers_where_there_are_none_is_no_outage_in_the_log(
+    redis_cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_cloud.service("one")
+    transport = redis_cloud.transport()
+    with caplog.at_level(logging.DEBUG, logger="zmq_oslo_driver"):
+        client(transport).prepare(fanout=True).cast({}, "note", text="for all")
+        directory = transport._driver._use().directory
+        # That nobody is registered is believed for a second, then asked again.
+        wait_until(lambda: directory.statistics.cold_lookups >= 5, "it has looked again")
+    assert [r.getMessage() for r in caplog.records if "no answer" in r.getMessage()] == []
+
+
 class Caster:
     """A thread that sends numbered fanouts without pause."""
 

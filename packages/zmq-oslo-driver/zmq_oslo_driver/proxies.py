@@ -113,7 +113,9 @@ class Proxies:
         try:
             self._known[key] = self._directory.everybody(key, patience)
         except Unavailable as error:
-            LOG.debug("the proxies that are known stay in use: %s", error)
+            # Without patience, an answer that is not there yet comes with the next look.
+            if patience or error.__cause__ is not None:
+                LOG.debug("the proxies that are known stay in use: %s", error)
         return self._known.get(key, ())
 
     def warn(self, error: NoProxy) -> None:
