@@ -166,6 +166,10 @@ class Mistral:
         for process in self._processes.values():
             process.kill()
         self._redis.__exit__(None, None, None)
+        # One may just have been started when a signal came, and not be known yet.
+        for stray in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                stray.kill()
 
     def _prepare(self) -> None:
         """Make the database, with the actions that the service comes with."""
