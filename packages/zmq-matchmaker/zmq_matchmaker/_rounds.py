@@ -231,8 +231,9 @@ class Rounds:
     def _worked(self, health: Health) -> None:
         health.succeeded()
         if self.reading.works and self.writing.works and not self.statistics.reachable:
-            self.statistics.reachable = True
+            # In this order: whoever sees the one finds the other in the log.
             LOG.info("%s: works again", self._backend.url)
+            self.statistics.reachable = True
 
     def _source_changed(self, key: Key | None) -> None:
         """The source says that something is new.  Called by its thread, or by any that writes."""
