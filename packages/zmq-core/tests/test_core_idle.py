@@ -103,3 +103,47 @@ def test_what_is_sent_while_a_connection_is_being_closed_goes_by_a_new_one(
     assert failures == []
     until(lambda: len(taken) == 4 * 200)
     casts.close()
+
+
+def test_of_too_many_connections_those_are_closed_that_were_not_used_for_longest(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    client = make_node(max_links=3)
+    endpoints = []
+    for _ in range(6):
+        node = make_node()
+        node.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+        endpoints.append(node.bind())
+    for endpoint in (*endpoints[:3], endpoints[0], endpoints[3]):
+        client.request(endpoint, KEY, b"x", timeout=10)
+    until(lambda: [*client.links] == [endpoints[0], endpoints[2], endpoints[3]])
+    for endpoint in endpoints:
+        client.request(endpoint, KEY, b"x", timeout=10)
+    until(lambda: [*client.links] == endpoints[3:])
+
+
+def test_connections_above_the_bound_stay_while_something_is_under_way_on_them(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    client, other, slow = make_node(max_links=1), make_node(), make_node(linger=0.0)
+    other.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+    waiting: list[Incoming] = []
+    slow.listen(KEY, waiting.append, backlog=1)
+    answers: list[bytes] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(client.request(server.bind(), KEY, b"slow", timeout=10).body)
+    )
+    caller.start()
+    until(lambda: server.bind() in client.links)
+    for _ in range(2):
+        client.send(slow.bind(), KEY, b"x", timeout=10)
+    client.request(other.bind(), KEY, b"x", timeout=10)
+    caller.join()
+    assert answers == [b"done"], "nobody has closed the connection with a request out"
+    client.send(slow.bind(), KEY, b"x", timeout=10)
+    for number in range(3):
+        until(lambda: len(waiting) > number)  # noqa: B023
+        waiting[number].release()
+    client.request(server.bind(), KEY, b"x", timeout=10)
+    client.request(other.bind(), KEY, b"x", timeout=10)
+    until(lambda: len(client.links) == 1)

@@ -53,6 +53,7 @@ KEY = TargetKey("openstack", "echo")
         ("bind_retries", 0),
         ("io_threads", 0),
         ("io_threads", 100_000),
+        ("max_links", -1),
         ("tcp_keepalive_idle", 0),
         ("tcp_keepalive_count", -2),
         ("tcp_keepalive_interval", 0),

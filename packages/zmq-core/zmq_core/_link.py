@@ -33,7 +33,7 @@ from zmq_core._envelope import ID_SIZE, Envelope, MessageType, encode
 from zmq_core._errors import PeerLost, PeerUnreachable, QueueFull
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outstanding import Answered, Outstanding
-from zmq_core._pending import FOREVER, Patience, PendingRequest
+from zmq_core._pending import FOREVER, Inquiry, Patience, PendingRequest
 from zmq_core._sockets import POLLIN, POLLOUT, Socket, events_of, receive_whole, send_whole
 
 __all__ = ["Link", "LinkRetired"]
@@ -51,10 +51,6 @@ class LinkRetired(PeerUnreachable):
     """The link was closed since nobody had used it for long: make another."""
 
 
-def _nobody_waits() -> PendingRequest:
-    return PendingRequest(Patience(0.0, FOREVER, None))
-
-
 class Link:
     """A connection to the peer at `endpoint`.  All methods are thread-safe."""
 
@@ -65,10 +61,11 @@ class Link:
         self._lock = threading.Lock()
         self._state = _State.CONNECTING
         self._reason = "closed"
+        self._retiring = False
+        """Whether the peer was asked if it has taken all, and has not answered yet."""
         self._retired = False
-        self._used = time.monotonic()
-        self._probe = (0.0, _nobody_waits())
-        """How far the link had been used when the peer was last asked whether it has taken all."""
+        self.used = time.monotonic()
+        """When a message was last handed over."""
         self._outstanding = Outstanding(endpoint, context.statistics, context.log, self._take_back)
         self._scheduled = False
         self._blocked: list[threading.Lock] = []
@@ -150,33 +147,43 @@ class Link:
             self._context.reactor.call_soon(self._connection.dispose)
         self._closed(self)
 
-    def retire(self, unused_since: float) -> None:
+    def retire(self, unused_since: float) -> bool:
         """Close the link if nothing was sent since then and nobody waits for an answer.
 
-        To be called again: what was sent may still lie in queues, since the peer does not
-        read.  So it is asked (PROBE), and has taken everything when it answers.
+        What was sent may still lie in queues, since the peer does not read.  So it is
+        asked (PROBE), and has taken everything when it answers; the link is closed then,
+        unless it was used meanwhile.  Whether that is under way now.
         """
         with self._lock:
-            busy = self._outstanding or self._blocked or self._read_by_caller
-            if self._state is not _State.READY or busy or self._used > unused_since:
-                return
-            asked_at, probe = self._probe
-            if asked_at != self._used or probe.outcome is None:
-                self._ask_whether_all_is_taken()
+            if self._retiring:
+                return True
+            if not self._idle() or self.used > unused_since:
+                return False
+            socket = self._connection.socket
+            probe = Envelope(type=MessageType.PROBE, id=os.urandom(ID_SIZE))
+            if socket is None or not self._may_send() or not send_whole(socket, encode(probe)):
+                return False
+            self._retiring = True
+            used = self.used
+            self._outstanding.add(probe.id, Inquiry(lambda: self._all_taken(used)))
+            self._schedule()
+            return True
+
+    def _idle(self) -> bool:
+        """Whether nothing is under way.  Under the lock."""
+        busy = self._outstanding or self._blocked or self._read_by_caller
+        return self._state is _State.READY and not busy
+
+    def _all_taken(self, used: float) -> None:
+        """The peer has taken all that was sent until `used`."""
+        with self._lock:
+            self._retiring = False
+            if not self._idle() or self.used != used:
                 return
             self._state = _State.CLOSED
             self._retired = True
             self._context.reactor.call_soon(self._connection.dispose)
         self._closed(self)
-
-    def _ask_whether_all_is_taken(self) -> None:
-        """Under the lock."""
-        socket = self._connection.socket
-        probe = Envelope(type=MessageType.PROBE, id=os.urandom(ID_SIZE))
-        if socket is not None and self._may_send() and send_whole(socket, encode(probe)):
-            self._probe = (self._used, _nobody_waits())
-            self._outstanding.add(probe.id, self._probe[1])
-            self._schedule()
 
     # -- sending ---------------------------------------------------------------------
 
@@ -194,7 +201,7 @@ class Link:
                     raise kind(self.endpoint, self._reason)
                 socket = self._connection.socket
                 if socket is not None and self._may_send() and send_whole(socket, frames):
-                    self._used = time.monotonic()
+                    self.used = time.monotonic()
                     reads = request is not None and self._expect(*request)
                     if self._blocked or events_of(socket) & POLLIN:
                         self._schedule()

@@ -31,6 +31,7 @@ _NUMBERS: Final = (
     ("bind_retries", 2**31 - 1),
     ("io_threads", 64),
 )
+_MOST_LINKS: Final = 2**20
 # What the Linux kernel accepts.
 _KEEPALIVES: Final = (
     ("tcp_keepalive_idle", 32767),
@@ -70,6 +71,9 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """ZMTP heartbeats: a silent peer is lost after at most interval + timeout."""
     idle_timeout: float = 0.0
     """After which a direct connection that nothing was sent by is closed; 0: never."""
+    max_links: int = 0
+    """Direct connections above which the least recently used ones are closed, if nothing is
+    under way on them; 0: never."""
     remember: float = 300.0
     """For which answers are kept of messages that may come again."""
     tcp_keepalive: bool = True
@@ -100,6 +104,10 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
                     name,
                     f"{getattr(self, name)!r} is not between 1 and {most}; nothing is unbounded",
                 )
+        if not 0 <= self.max_links <= _MOST_LINKS:
+            raise ConfigurationError(
+                "max_links", f"{self.max_links!r} is not between 0 and {_MOST_LINKS}"
+            )
         for name, most in _KEEPALIVES:
             value = getattr(self, name)
             if value != -1 and not 1 <= value <= most:

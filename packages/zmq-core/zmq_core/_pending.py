@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from zmq_core._envelope import Envelope
-from zmq_core._errors import CoreError, RequestTimeout
+from zmq_core._errors import CoreError, Refused, RequestTimeout
 from zmq_core._waiting import Waker
 
-__all__ = ["FOREVER", "Patience", "PendingRequest"]
+__all__ = ["FOREVER", "Inquiry", "Patience", "PendingRequest"]
 
 FOREVER: Final = float("inf")
 
@@ -82,3 +83,19 @@ class PendingRequest:
             timeout = -1 if left == FOREVER else min(left, threading.TIMEOUT_MAX)
             if self._lock.acquire(timeout=timeout):
                 return
+
+
+class Inquiry(PendingRequest):
+    """A request that nobody waits for: `answered` is called if any answer comes."""
+
+    __slots__ = ("_answered",)
+
+    def __init__(self, answered: Callable[[], None]) -> None:
+        super().__init__(Patience(0.0, FOREVER, None))
+        self._answered = answered
+
+    def complete(self, outcome: Envelope | CoreError) -> None:
+        """Set the outcome, and tell of it if the peer has sent it."""
+        super().complete(outcome)
+        if isinstance(outcome, Envelope | Refused):
+            self._answered()

@@ -35,6 +35,7 @@ class Roads:
         self._lock = threading.Lock()
         self._closed = False
         self._idle_timeout = options.idle_timeout
+        self._most_links = options.max_links
         self._watching = False
         self.links: dict[str, Link] = {}
         """By endpoint."""
@@ -106,6 +107,7 @@ class Roads:
             if other is link:
                 link.open()
                 self._watch_idle()
+                self._retire_surplus()
             return other
         except BaseException:
             link.close("it was not opened")  # others may be waiting for it already
@@ -127,6 +129,17 @@ class Roads:
             self._watching = False
         if self.links:
             self._watch_idle()
+
+    def _retire_surplus(self) -> None:
+        """Close those that were not used for the longest time, if there are too many."""
+        surplus = len(self.links) - self._most_links
+        if not self._most_links or surplus <= 0:
+            return
+        now = time.monotonic()
+        for link in sorted(self.links.values(), key=lambda link: link.used):
+            surplus -= link.retire(now)
+            if not surplus:
+                return
 
     def _link_closed(self, link: Link) -> None:
         with self._lock:

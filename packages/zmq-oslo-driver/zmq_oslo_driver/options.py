@@ -184,7 +184,26 @@ OPTIONS: Final[list[cfg.Opt]] = [
     cfg.BoolOpt(
         "use_dynamic_connections",
         default=False,
-        help="Close direct connections that are not used, and make them anew when they are.",
+        help="Have few direct connections: to some servers of a topic only, and none that are not "
+        "used. Has no effect with use_router_proxy.",
+    ),
+    cfg.IntOpt(
+        "zmq_failover_connections",
+        default=2,
+        min=0,
+        max=1000,
+        help="With use_dynamic_connections: a process sends what any server of a topic may take to "
+        "so many servers and one more, each process to others; to the rest of them only while none "
+        "of these takes it.",
+    ),
+    cfg.IntOpt(
+        "zmq_max_connections",
+        default=100,
+        min=1,
+        max=100000,
+        help="With use_dynamic_connections: direct connections of a process above which the least "
+        "recently used ones are closed, unless something is under way on them. Each takes four "
+        "file descriptors.",
     ),
     cfg.FloatOpt(
         "zmq_idle_timeout",

@@ -14,35 +14,14 @@ from zmq_core import NackCode, NoProxy, NotDelivered, Refused
 from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.errors import CleanedUp
+from zmq_oslo_driver.turns import Turns
 
-__all__ = ["Attempts", "Turns"]
+__all__ = ["Attempts"]
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _BRIEFLY: Final = 1.0
 """Seconds for which a server may not take a message, while others may be tried."""
-_TURNS_LIMIT: Final = 4096
-
-
-class Turns:
-    """Round robin: each key's messages go to its records in turn.  Thread-safe."""
-
-    def __init__(self) -> None:
-        self._counters: dict[tuple[Key, str], Iterator[int]] = {}
-
-    def order(self, key: Key, records: Sequence[Record], pool: str = "") -> Sequence[Record]:
-        """All records, beginning with the one whose turn it is."""
-        if len(records) < 2:
-            return records
-        counter = self._counters.get((key, pool))
-        if counter is None:
-            if len(self._counters) >= _TURNS_LIMIT:
-                self._counters.clear()
-            # Clients that start together must not all begin with the same server.
-            start = random.randrange(len(records))
-            counter = self._counters.setdefault((key, pool), itertools.count(start))
-        turn = next(counter) % len(records)
-        return [*records[turn:], *records[:turn]]
 
 
 class Attempts:

@@ -19,11 +19,11 @@ from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_oslo_driver.handover import Handover
 from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.returned import Courier
-from zmq_oslo_driver.routing import Turns
 from zmq_oslo_driver.sender import Sender
 from zmq_oslo_driver.settings import Settings, naming_the_option
 from zmq_oslo_driver.spreader import Spreader
 from zmq_oslo_driver.statistics import Statistics
+from zmq_oslo_driver.turns import Turns
 
 __all__ = ["Runtime", "acquire", "check", "close_all", "release"]
 
@@ -54,7 +54,7 @@ class Runtime:
             else None
         )
         handover = Handover(self.node, self.directory, settings.serializer, self.proxies)
-        turns = Turns()
+        turns = Turns(self.node.identity, settings.servers_per_topic)
         self.sender = Sender(
             handover,
             settings.acks,

@@ -14,8 +14,9 @@ from zmq_matchmaker import Record
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.errors import ServerLost
 from zmq_oslo_driver.handover import Handover
-from zmq_oslo_driver.routing import Attempts, Turns
+from zmq_oslo_driver.routing import Attempts
 from zmq_oslo_driver.settings import Acks
+from zmq_oslo_driver.turns import Turns
 
 __all__ = ["Sender"]
 

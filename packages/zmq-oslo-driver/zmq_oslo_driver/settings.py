@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from oslo_config import cfg
@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float
     notify_timeout: float
     router_proxy: bool
+    servers_per_topic: int
+    """How many of a topic's servers this process prefers; 0: none."""
     acks: Acks | None
     """None: not at all."""
     pub_sub: bool
@@ -85,9 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         node = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
         node["advertise_host"] = node["advertise_host"] or ""
         keepalive = values["zmq_tcp_keepalive"]
-        idle = values["zmq_idle_timeout"] if values["use_dynamic_connections"] else 0.0
+        node |= _dynamic(values)
         return cls(
-            node=NodeOptions(**node, tcp_keepalive=keepalive, idle_timeout=idle),
+            node=NodeOptions(**node, tcp_keepalive=keepalive),
             matchmaker=complete(_matchmaker_url(url, values), conf),
             serializer=NAMES[values["rpc_zmq_serialization"]],
             backlog=values["rpc_zmq_topic_backlog"],
@@ -95,10 +97,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             send_timeout=values["zmq_send_timeout"],
             notify_timeout=values["zmq_notify_timeout"],
             router_proxy=values["use_router_proxy"],
+            servers_per_topic=_servers_per_topic(values),
             acks=_acks(values),
             pub_sub=values["use_pub_sub"],
             subscribe_on=tuple(map(_publisher, values["subscribe_on"])),
         )
+
+
+def _dynamic(values: OptionValues) -> dict[str, Any]:
+    """What bounds a node's direct connections."""
+    if not values["use_dynamic_connections"]:
+        return {}
+    return {
+        "idle_timeout": values["zmq_idle_timeout"],
+        "max_links": values["zmq_max_connections"],
+    }
+
+
+def _servers_per_topic(values: OptionValues) -> int:
+    if not values["use_dynamic_connections"] or values["use_router_proxy"]:
+        return 0
+    return 1 + int(values["zmq_failover_connections"])
 
 
 def _acks(values: OptionValues) -> Acks | None:

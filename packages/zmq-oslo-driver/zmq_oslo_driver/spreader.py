@@ -23,8 +23,9 @@ from zmq_oslo_driver.addresses import Address, notification_address
 from zmq_oslo_driver.errors import CleanedUp
 from zmq_oslo_driver.handover import Handover, too_large
 from zmq_oslo_driver.proxies import Proxies
-from zmq_oslo_driver.routing import Attempts, Turns
+from zmq_oslo_driver.routing import Attempts
 from zmq_oslo_driver.statistics import Statistics
+from zmq_oslo_driver.turns import Turns
 
 __all__ = ["Spreader"]
 
