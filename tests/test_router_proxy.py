@@ -21,6 +21,7 @@ from harness.service import Listening
 from harness.traffic import Callers, client, established
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
+from zmq_matchmaker import Key, Record, Role
 from zmq_oslo_driver.errors import ServerLost
 
 PROXIED = {"use_router_proxy": True, "use_pub_sub": False}
@@ -271,3 +272,28 @@ def test_casts_to_a_server_that_is_stuck_fail_in_time(cloud: Cloud) -> None:
         cast_on()
     os.kill(service.pid, signal.SIGCONT)
     assert caller.call({}, "echo", value=2) == 2
+
+
+@pytest.mark.parametrize("name", ["0/1/oslo/dead", "zz/1/oslo/dead"])
+def test_a_record_that_a_dead_process_left_for_the_same_port_costs_no_fanout_and_no_notification(
+    name: str, cloud: Cloud
+) -> None:
+    cloud.proxies(1)
+    cloud.service("one", notifications=[Listening(topics=["events"])])
+    transport = cloud.transport()
+    caller = client(transport, server="one")
+    directory = transport._driver._use().directory
+    events = Key(Role.NOTIFICATION, "openstack", "events.info")
+    for key in (Key(Role.LISTENER, "openstack", "work"), events):
+        endpoint = directory.lookup(key, 5)[0].endpoint
+        directory.announce([(key, Record(endpoint=endpoint, node=name))])
+    notifier = oslo_messaging.Notifier(transport, "tests", driver="messaging", topics=["events"])
+    for number in range(5):
+        client(transport, fanout=True).cast({}, "note", text=str(number))
+        notifier.info({}, str(number), {})
+    wait_until(lambda: sorted(caller.call({}, "noted")) == list("01234"), "fanouts")
+
+    def events_of_one() -> list[str]:
+        return sorted(event[1] for event in caller.call({}, "notified"))
+
+    wait_until(lambda: events_of_one() == list("01234"), "notifications")

@@ -214,6 +214,17 @@ def test_a_reply_that_cannot_be_serialised_is_an_error_at_once(
     assert time.monotonic() - started < 5
 
 
+def test_an_exception_that_is_too_large_arrives_as_an_error_that_says_so(
+    file_url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    url = f"{file_url}?zmq_max_message_size=65536"
+    make_service(url, ("", "work", "one"))
+    caller = client(make_transport(url))
+    text = "the beginning" + "x" * 60_000
+    with pytest.raises(oslo_messaging.RemoteError, match=r"ValueError cannot be sent.*beginning"):
+        caller.call({}, "fail", kind="ValueError", text=text)
+
+
 def test_arguments_that_cannot_be_serialised_are_an_error_that_names_the_target(
     url: str, make_transport: MakeTransport
 ) -> None:
@@ -233,6 +244,22 @@ def test_a_call_that_takes_too_long_times_out_exactly_when_due(
     with pytest.raises(MessagingTimeout, match="no reply within"):
         caller.prepare(timeout=1).call({}, "slow", seconds=2.0)
     assert 0.99 < time.monotonic() - started < 1.5
+
+
+def test_a_timeout_may_be_longer_than_the_system_can_wait(
+    file_url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    make_service(file_url, ("", "work", "one"))
+    caller = client(make_transport(file_url)).prepare(timeout=1e12)
+    assert caller.call({}, "echo", value=1) == 1
+
+
+def test_no_monitor_timeout_is_none(
+    file_url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    make_service(file_url, ("", "work", "one"))
+    caller = client(make_transport(file_url)).prepare(call_monitor_timeout=0)
+    assert caller.call({}, "echo", value=1) == 1
 
 
 def test_a_call_that_nobody_listens_to_times_out_and_says_so(

@@ -7,6 +7,7 @@ import functools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import oslo_messaging
@@ -102,6 +103,30 @@ def test_a_full_server_that_is_the_only_one_is_waited_for(
     with pytest.raises(MessageDeliveryFailure, match="queue was still full"):
         caller.cast({}, "note", text="one too many")
     assert 1.9 < time.monotonic() - started < 4
+
+
+def test_a_full_server_does_not_keep_a_fanout_from_the_others(
+    file_url: str, full: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    transport = make_transport(f"{file_url}?use_pub_sub=false&zmq_send_timeout=4")
+    fill(transport, full)
+    # The one that is full comes first.
+    behind = {"rpc_zmq_min_port": int(full.rpartition(":")[2]) + 1, "use_pub_sub": False}
+    make_service(file_url, ("", "work", "good"), options=behind)
+    directory = transport._driver._use().directory
+    wait_until(lambda: len(directory.refresh(WORK, 5)) == 2, "both are known")
+    caller = oslo_messaging.get_rpc_client(
+        transport, Target(topic="work", server="good"), timeout=6
+    )
+    caller.call({}, "begun")
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(
+            caller.prepare(server=None, fanout=True).cast, {}, "note", text="x"
+        )
+        wait_until(lambda: caller.call({}, "noted") == ["x"], "the other one has it", timeout=2)
+        assert not sending.done(), "the full one is still waited for"
+        sending.result(timeout=10)
+    assert transport._driver._use().statistics.fanout_copies_lost == 1
 
 
 def test_a_notification_goes_past_a_listener_that_does_not_answer(

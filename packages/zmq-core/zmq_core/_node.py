@@ -58,7 +58,8 @@ class Node:
     `role` becomes part of the routing id, by which logs of other hosts name this
     node.  `returned` is told, on an I/O thread, of casts and notifications that
     a peer refused after they were sent; without it they are logged and dropped.
-    It gets the peer's endpoint, or "" if a queue on a road through a proxy was full.
+    It gets the peer's endpoint, or of what went through a proxy its routing id, or "" if
+    a queue on that road was full.
     """
 
     def __init__(
@@ -324,13 +325,13 @@ class Node:
             assert self._roads is not None
             return self._roads
 
-    def _drop_returned(self, endpoint: str, envelope: Envelope) -> None:
+    def _drop_returned(self, peer: str, envelope: Envelope) -> None:
         self._log.warning(
-            ("returned", endpoint),
+            ("returned", peer),
             "a %s for %s was refused by %s and is dropped",
             envelope.type.name,
             TargetKey.decode(envelope.key),
-            endpoint,
+            peer,
         )
 
     # -- life ------------------------------------------------------------------------

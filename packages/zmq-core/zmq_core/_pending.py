@@ -40,7 +40,10 @@ class Patience:
 
     def error(self, now: float, endpoint: str) -> RequestTimeout:
         """The error that says which of the two limits was reached."""
-        return RequestTimeout(endpoint, now - self._started, silent=now < self.deadline)
+        silent = now < self.deadline
+        return RequestTimeout(
+            endpoint, now - (self.last_sign if silent else self._started), silent=silent
+        )
 
 
 class PendingRequest:

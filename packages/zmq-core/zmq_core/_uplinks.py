@@ -22,6 +22,7 @@ from zmq_core._errors import (
     MalformedMessage,
     NackCode,
     NoProxy,
+    NotDelivered,
     PeerUnreachable,
     ProxyLost,
     QueueFull,
@@ -62,7 +63,8 @@ class Uplinks:
         self._flows = Flows()
         self._silent = SilentPeers()
         self._probing = False
-        self._casts: OrderedDict[bytes, str] = OrderedDict()
+        self._casts: OrderedDict[bytes, bytes] = OrderedDict()
+        """To whom the last ones went."""
         self._closed = False
 
     def use(self, proxies: Iterable[ProxyAddress], timeout: float) -> int:
@@ -128,6 +130,8 @@ class Uplinks:
             elif isinstance(outcome, Refused) and outcome.code is NackCode.UNROUTABLE:
                 refusal = lost or outcome
                 refusing.add(uplink)
+            elif lost is not None and isinstance(outcome, NotDelivered):
+                raise lost from outcome  # what was sent before it may have arrived
             else:
                 raise outcome
 
@@ -155,13 +159,13 @@ class Uplinks:
         frames: Sequence[bytes],
         deadline: float,
     ) -> None:
-        """Hand a message to a proxy; should it come back, `returned` is told of `endpoint`.
+        """Hand a message to a proxy; should it come back, `returned` is told of `peer`.
 
         :raises NotDelivered: no proxy has taken it.
         """
         self._hear(endpoint, peer, deadline)
         with self._lock:
-            self._casts[message_id] = endpoint
+            self._casts[message_id] = peer
             if len(self._casts) > _REMEMBERED:
                 self._casts.popitem(last=False)
         message = [peer, self._name, *frames]
@@ -238,10 +242,10 @@ class Uplinks:
             self._take_answer(envelope)
         elif envelope.type is MessageType.PROBE:
             answering.answer(peer, reception.requests.reply_to_probe(peer, envelope))
-        elif reception.full:
-            answering.answer(peer, envelope.refused(NackCode.QUEUE_FULL))
         else:
             answer = reception.requests.add(peer, envelope, time.monotonic())
+            if answer is None and reception.full:
+                answer = envelope.refused(NackCode.QUEUE_FULL)
             if answer is None:
                 reception.accept(peer, envelope, answering)
             else:
@@ -254,7 +258,7 @@ class Uplinks:
             outcome = None if asked is None else judge(asked, answer)
             if outcome is not None:
                 del self._asked[answer.id]
-            endpoint = self._casts.get(answer.id, "")
+            receiver = self._casts.get(answer.id, b"")
             answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
             through = answers_probe and self._flows.confirmed(answer.id)
         if through:
@@ -264,7 +268,7 @@ class Uplinks:
             message = answer.returned()
             if asked is None and message is not None:
                 full = answer.nack_code is NackCode.QUEUE_FULL
-                self._context.returned("" if full else endpoint, message)
+                self._context.returned("" if full else receiver.decode(), message)
         if asked is not None and outcome is not None:
             asked.pending.complete(outcome)
         elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):

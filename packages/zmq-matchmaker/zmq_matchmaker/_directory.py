@@ -8,6 +8,7 @@ wanted at that moment, and the caller waits no longer than it wants to.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -145,7 +146,8 @@ class Directory:
         return self._await(key, request, timeout)
 
     def _await(self, key: Key, request: Request, timeout: float | None) -> tuple[Record, ...]:
-        answered = request.done.wait(timeout)
+        most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        answered = request.done.wait(most)
         with self._upkeep.lock:
             route = self._route(key)
             if route is not None and (route.usable or (answered and request.error is None)):

@@ -77,7 +77,7 @@ class ZmqDriver(BaseDriver):
         runtime = self._use()
         settings = runtime.settings
         address = rpc_address(target, self._default_exchange, server=not target.fanout)
-        monitor = call_monitor_timeout if wait_for_reply else None
+        monitor = (call_monitor_timeout or None) if wait_for_reply else None
         body = _body(address, Request(ctxt, message, monitor).dump, settings)
         if timeout is None:
             timeout = settings.send_timeout

@@ -111,6 +111,10 @@ class Handover:
         if self._routers is None:
             self.node.connect({record.endpoint for record in records})
 
+    def name_of(self, record: Record) -> str:
+        """What tells its process from others on the road that leads there."""
+        return record.endpoint if self._routers is None else record.node
+
     def _routing_id(self, record: Record) -> str:
         """The name by which proxies know the process; empty where it is connected to directly."""
         if self._routers is None:

@@ -6,16 +6,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from zmq_core import Envelope, Incoming, MessageTooLarge, MessageType, Serializer
 from zmq_oslo_driver._compat import RpcIncomingMessage
 from zmq_oslo_driver.errors import SerializationError
-from zmq_oslo_driver.serialization import ExcInfo, Request, describe_failure, dump
+from zmq_oslo_driver.serialization import ExcInfo, Request, describe_failure, dump, text_of
 
 __all__ = ["ZmqIncomingMessage", "reply_failure"]
 
 LOG = logging.getLogger(__name__)
+
+_SHORT: Final = 1000
+"""Characters of an exception's text that fit into the smallest message allowed."""
 
 
 class ZmqIncomingMessage(RpcIncomingMessage):
@@ -67,6 +70,17 @@ class ZmqIncomingMessage(RpcIncomingMessage):
 
 
 def reply_failure(incoming: Incoming, failure: ExcInfo) -> None:
-    """Answer a call with an exception."""
+    """Answer a call with an exception; if that is too large, with one that says so."""
+    try:
+        _reply_failure(incoming, failure)
+    except MessageTooLarge as error:
+        problem = SerializationError(
+            f"the handler's {failure[0].__name__} cannot be sent: {error}; it begins with "
+            f"{text_of(failure[1])[:_SHORT]!r}"
+        )
+        _reply_failure(incoming, (SerializationError, problem, None))
+
+
+def _reply_failure(incoming: Incoming, failure: ExcInfo) -> None:
     body = dump(describe_failure(failure), Serializer.JSON)
     incoming.reply(body, serializer=Serializer.JSON, failed=True)

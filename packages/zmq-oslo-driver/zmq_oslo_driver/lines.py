@@ -18,9 +18,10 @@ _NEVER: Final = float("inf")
 
 @dataclass(slots=True)
 class Returned:
-    """A message that `endpoint` returned; worth a try until `deadline`."""
+    """A message that a process returned; worth a try until `deadline`."""
 
-    endpoint: str
+    refuser: str
+    """That process's endpoint or routing id; empty if none has refused it."""
     envelope: Envelope
     deadline: float
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ from zmq_matchmaker import Entry, Record
 from zmq_oslo_driver._compat import Listener
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.batches import Batcher
-from zmq_oslo_driver.errors import UnreadableMessage
+from zmq_oslo_driver.errors import CleanedUp, UnreadableMessage
 from zmq_oslo_driver.incoming import ZmqIncomingMessage, reply_failure
 from zmq_oslo_driver.runtime import Runtime
 from zmq_oslo_driver.serialization import load_request
@@ -55,6 +56,10 @@ class ZmqListener(Listener):
         self._published = tuple(published) if proxies is not None and proxies.publishing else ()
         self._subscription: Subscription | None = None
         self._closed = closed
+        self._lock = threading.RLock()
+        """Held while it starts or stops; again by a signal handler that interrupts this."""
+        self._stopping = False
+        self._ended = False
         self._listening: Listening | None = None
         self._batcher: Batcher[ZmqIncomingMessage] | None = None
         record = Record(
@@ -68,7 +73,20 @@ class ZmqListener(Listener):
         self._entries: list[Entry] = [(key, record) for key in keys]
 
     def start(self, on_incoming_callback: Callback) -> None:
-        """Receive messages, then let others know of it."""
+        """Receive messages, then let others know of it.
+
+        :raises CleanedUp: the transport was, before the server was started.
+        """
+        with self._lock:
+            if self._ended:
+                raise CleanedUp("the server's transport was cleaned up before it was started")
+            try:
+                self._start(on_incoming_callback)
+            except BaseException:
+                self._stop()
+                raise
+
+    def _start(self, on_incoming_callback: Callback) -> None:
         super().start(on_incoming_callback)
         if self.batch_size > 1:
             self._batcher = Batcher(on_incoming_callback, self.batch_size, self.batch_timeout)
@@ -88,7 +106,22 @@ class ZmqListener(Listener):
         self._runtime.directory.announce(self._entries)
 
     def stop(self) -> None:
-        """Let others know, refuse what still comes, pass on what was accepted.  Idempotent."""
+        """Let others know, refuse what still comes, pass on what was accepted.  Idempotent.
+
+        Returns when that is done, also where another thread is at it.
+        """
+        with self._lock:
+            if not self._stopping:  # else a signal handler has interrupted just that
+                self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        try:
+            self._withdraw()
+        finally:
+            self._stopping = False
+
+    def _withdraw(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
             self._runtime.directory.withdraw(self._entries)
@@ -101,8 +134,10 @@ class ZmqListener(Listener):
         super().stop()
 
     def cleanup(self) -> None:
-        """Stop, and forget the transport's runtime."""
-        self.stop()
+        """Stop for good, and forget the transport's runtime."""
+        with self._lock:
+            self._ended = True
+            self.stop()
         self._closed(self)
 
     def _on_message(self, incoming: Incoming) -> None:
@@ -131,7 +166,7 @@ class ZmqListener(Listener):
         except RuntimeError as error:
             LOG.debug("the server's executor takes nothing more: %s", error)
         message.acknowledge()
-        self._runtime.courier.post(self._entries[0][1].endpoint, message.envelope)
+        self._runtime.courier.post("", message.envelope)  # others here may still listen
 
     def _refuse_unreadable(self, incoming: Incoming, error: UnreadableMessage) -> None:
         self._runtime.statistics.unreadable += 1

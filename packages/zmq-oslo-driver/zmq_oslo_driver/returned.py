@@ -52,17 +52,17 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def post(self, endpoint: str, envelope: Envelope) -> None:
-        """Take care of a message that `endpoint` returned.  Does not block.
+    def post(self, refuser: str, envelope: Envelope) -> None:
+        """Take care of a message that the process of that endpoint or routing id returned.
 
-        Without `endpoint` nobody is to blame: a queue was full.
+        Without one nobody is to blame: a queue was full, say.  Does not block.
         """
         notification = envelope.type is MessageType.NOTIFY
         now = time.monotonic()
         deadline = now + (self._notify_timeout if notification else self._send_timeout)
-        due = now if endpoint else now + _FULL_PAUSE
+        due = now if refuser else now + _FULL_PAUSE
         with self._changed:
-            if not self._closed and self._lines.add(Returned(endpoint, envelope, deadline), due):
+            if not self._closed and self._lines.add(Returned(refuser, envelope, deadline), due):
                 self._changed.notify_all()
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="zmq-returned", daemon=True)
@@ -126,7 +126,7 @@ class Courier:
                 logging.ERROR,
                 ("courier", type(error)),
                 "a message that %s returned cannot be sent on",
-                message.endpoint,
+                message.refuser,
                 error=error,
             )
             message.deadline = 0.0  # it would fail again
@@ -139,11 +139,11 @@ class Courier:
         for record in self._directory.everybody(address.lookup, 0.0):
             if envelope.type is MessageType.NOTIFY and record.pool != address.wire.server:
                 continue
-            if record.endpoint == message.endpoint:
+            if message.refuser in (record.endpoint, record.node):
                 self._directory.nack(address.lookup, record, gone=True)
             else:
                 records.append(record)
-        message.endpoint = ""  # should it listen again, it is as good as any other
+        message.refuser = ""  # should it listen again, it is as good as any other
         return self._sender.hand_on(address, records, envelope)
 
     def _lost(self, envelope: Envelope, why: str) -> None:

@@ -43,7 +43,7 @@ class Runtime:
         self.node = Node(
             settings.node,
             role="oslo",
-            returned=lambda endpoint, envelope: self.courier.post(endpoint, envelope),
+            returned=lambda refuser, envelope: self.courier.post(refuser, envelope),
         )
         self.directory = settings.directory.directory(matchmaker)
         # Where all is in one process, there is no proxy to find.

@@ -44,7 +44,7 @@ class Sender:
 
     def attempts(self, address: Address, timeout: float, retry: int | None = None) -> Attempts:
         """The servers to try for a message to `address` within `timeout`."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
         directory = self._handover.directory
         return Attempts(directory, self._turns, address, deadline, retry, self._closing)
 
@@ -97,7 +97,7 @@ class Sender:
         # A proxy does not slow down who sends to a full queue, it sends back what does not fit.
         if self._handover.routed and not self._await_room(address, attempts.left()):
             raise MessageDeliveryFailure(
-                f"cast to {address} not delivered: the queues of those who listen are still full"
+                f"cast to {address} not delivered: earlier ones have come back"
             )
         if self._acks is not None:
             self._cast_acknowledged(address, body, attempts, self._acks)

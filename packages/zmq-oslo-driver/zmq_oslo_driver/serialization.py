@@ -21,7 +21,16 @@ from zmq_core import Serializer
 from zmq_oslo_driver._compat import serialize_remote_exception
 from zmq_oslo_driver.errors import SerializationError, UnreadableMessage
 
-__all__ = ["NAMES", "ExcInfo", "Request", "describe_failure", "dump", "load", "load_request"]
+__all__ = [
+    "NAMES",
+    "ExcInfo",
+    "Request",
+    "describe_failure",
+    "dump",
+    "load",
+    "load_request",
+    "text_of",
+]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -116,7 +125,7 @@ def describe_failure(failure: ExcInfo) -> str:
         return str(serialize_remote_exception(failure))
     except Exception:  # noqa: BLE001 - the application's own __str__ or arguments may raise anything
         kind, error, _ = failure
-        text = _text(error)
+        text = text_of(error)
         return str(
             jsonutils.dumps(
                 {
@@ -131,7 +140,8 @@ def describe_failure(failure: ExcInfo) -> str:
         )
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """The exception's text, whatever its class makes of that."""
     try:
         return str(error)
     except Exception as nested:  # noqa: BLE001 - as above

@@ -91,20 +91,41 @@ class Spreader:
     def _send_copies(
         self, address: Address, body: bytes, attempts: Attempts, records: Sequence[Record]
     ) -> None:
-        by_endpoint = {record.endpoint: record for record in records}
+        by_process: dict[str, Record] = {}
+        for record in records:  # those that are set aside come last
+            by_process.setdefault(self._handover.name_of(record), record)
         self._handover.connect(records)  # all at once: the dead must not delay the living
-        usable = set(self._handover.directory.lookup(address.lookup, 0.0)) if by_endpoint else set()
-        for endpoint, record in by_endpoint.items():
+        usable = set(self._handover.directory.lookup(address.lookup, 0.0)) if by_process else set()
+        # One that is full or cannot be reached must not delay the others either: it is waited
+        # for when these have their copies.
+        slow = [
+            record
+            for record in by_process.values()
+            if self._send_copy(record, address, body, 0.0) is not None
+        ]
+        for record in slow:
             # Those that did not answer lately come last, and are not waited for as long.
             patience = attempts.left() if record in usable else min(attempts.left(), _BRIEFLY)
-            try:
-                self._handover.send(record, address, body, patience, MessageType.FANOUT)
-            except NotDelivered as error:
+            error = self._send_copy(record, address, body, patience)
+            if error is not None:
                 self._handover.blame(address, record, error)
                 self._statistics.fanout_copies_lost += 1
                 self._log.warning(
-                    ("fanout", endpoint), "a fanout to %s was not delivered: %s", address, error
+                    ("fanout", record.endpoint),
+                    "a fanout to %s was not delivered: %s",
+                    address,
+                    error,
                 )
+
+    def _send_copy(
+        self, record: Record, address: Address, body: bytes, patience: float
+    ) -> NotDelivered | None:
+        """Why it was not delivered within `patience`, if it was not."""
+        try:
+            self._handover.send(record, address, body, patience, MessageType.FANOUT)
+        except NotDelivered as error:
+            return error
+        return None
 
     def notify(self, address: Address, body: bytes, timeout: float) -> None:
         """Send a copy to one listener of each pool, waiting `timeout` for each at the most.

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages that come again by a router: what became of the first is not forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from zmq_core import (
+    Incoming,
+    MalformedMessage,
+    MessageType,
+    Node,
+    ProxyAddress,
+    ProxyLost,
+    QueueFull,
+    RequestTimeout,
+    TargetKey,
+    decode,
+)
+
+KEY = TargetKey("openstack", "topic")
+QUICK = {"heartbeat_interval": 0.1, "heartbeat_timeout": 5.0}
+
+
+class Router:
+    """From a PULL to a ROUTER, as a proxy does it, but for what it is to swallow."""
+
+    def __init__(self) -> None:
+        self.swallow: list[MessageType] = []
+        """Types of which it passes the next one over; one entry for each."""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._pull, self._router = self._context.socket(zmq.PULL), self._context.socket(zmq.ROUTER)
+        for own in (self._pull, self._router):
+            own.set(zmq.LINGER, 0)
+        ports = [own.bind_to_random_port("tcp://127.0.0.1") for own in (self._pull, self._router)]
+        self.address = ProxyAddress("router", *(f"tcp://127.0.0.1:{port}" for port in ports))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            if self._pull.poll(20):
+                frames = self._pull.recv_multipart()
+                kind = _type_of(frames)
+                if kind in self.swallow:
+                    self.swallow.remove(kind)
+                else:
+                    self._router.send_multipart(frames)
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._context.destroy()
+
+
+def _type_of(frames: list[bytes]) -> MessageType | None:
+    try:
+        return decode(frames[2:]).type
+    except MalformedMessage:
+        return None
+
+
+@pytest.fixture
+def router(nothing_is_left: None) -> Iterator[Router]:
+    made = Router()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def sender(make_node: Callable[..., Node], router: Router) -> Node:
+    node = make_node(**QUICK)
+    assert node.use_proxies([router.address], timeout=10) == 1
+    return node
+
+
+@pytest.fixture
+def receiver(make_node: Callable[..., Node], router: Router) -> Node:
+    node = make_node(**QUICK)
+    assert node.use_proxies([router.address], timeout=10) == 1
+    return node
+
+
+def test_what_waits_for_room_is_not_refused_when_it_comes_again(
+    sender: Node, receiver: Node, until: Callable[..., None]
+) -> None:
+    taken: list[Incoming] = []
+    receiver.listen(KEY, taken.append, backlog=1)
+
+    def send(body: bytes, message_id: bytes, timeout: float) -> None:
+        sender.send(
+            "",
+            KEY,
+            body,
+            timeout=timeout,
+            acknowledged=bool(message_id),
+            message_id=message_id,
+            routing_id=receiver.identity,
+        )
+
+    send(b"first", sender.new_id(), 10)
+    again = sender.new_id()
+    with pytest.raises(RequestTimeout):
+        send(b"again", again, 0.5)
+    for _ in range(7):  # more than a node holds
+        send(b"x" * 10 * 2**20, b"", 10)
+    with pytest.raises(QueueFull):
+        send(b"new", sender.new_id(), 10)
+    with pytest.raises(RequestTimeout):  # it is there, so it is not refused
+        send(b"again", again, 0.5)
+    for number in range(9):
+        until(lambda: len(taken) > number)  # noqa: B023
+        taken[number].release()
+    send(b"again", again, 10)
+    assert [incoming.body for incoming in taken].count(b"again") == 1
+
+
+def test_a_request_that_is_refused_when_it_comes_again_may_have_been_executed(
+    sender: Node, receiver: Node, router: Router
+) -> None:
+    router.swallow.append(MessageType.CALL)
+    with pytest.raises(ProxyLost):
+        sender.request("", KEY, b"", timeout=10, routing_id=receiver.identity, repeatable=True)
