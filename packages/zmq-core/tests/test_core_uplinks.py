@@ -32,12 +32,16 @@ class Router:
     def __init__(self) -> None:
         self.swallow: list[MessageType] = []
         """Types of which it passes the next one over; one entry for each."""
+        self.standing: list[Router] | None = None
+        """Shared by routers of which the one that gets the next CALL stands still from then on."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._pull, self._router = self._context.socket(zmq.PULL), self._context.socket(zmq.ROUTER)
         for own in (self._pull, self._router):
             own.set(zmq.LINGER, 0)
         ports = [own.bind_to_random_port("tcp://127.0.0.1") for own in (self._pull, self._router)]
-        self.address = ProxyAddress("router", *(f"tcp://127.0.0.1:{port}" for port in ports))
+        self.address = ProxyAddress(
+            f"router-{ports[0]}", *(f"tcp://127.0.0.1:{port}" for port in ports)
+        )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -47,6 +51,10 @@ class Router:
             if self._pull.poll(20):
                 frames = self._pull.recv_multipart()
                 kind = _type_of(frames)
+                if self.standing == [] and kind is MessageType.CALL:
+                    self.standing.append(self)
+                if self.standing and self in self.standing:
+                    continue
                 if kind in self.swallow:
                     self.swallow.remove(kind)
                 else:
@@ -70,6 +78,9 @@ def router(nothing_is_left: None) -> Iterator[Router]:
     made = Router()
     yield made
     made.end()
+
+
+another = router
 
 
 @pytest.fixture
@@ -126,3 +137,16 @@ def test_a_request_that_is_refused_when_it_comes_again_may_have_been_executed(
     router.swallow.append(MessageType.CALL)
     with pytest.raises(ProxyLost):
         sender.request("", KEY, b"", timeout=10, routing_id=receiver.identity, repeatable=True)
+
+
+def test_what_was_lost_with_a_router_goes_by_another_one(
+    make_node: Callable[..., Node], router: Router, another: Router
+) -> None:
+    sender, receiver = make_node(**QUICK), make_node(**QUICK)
+    for node in (sender, receiver):
+        assert node.use_proxies([router.address, another.address], timeout=10) == 2
+    receiver.serve(KEY, lambda incoming: incoming.reply(b"done"))
+    router.standing = another.standing = []
+    reply = sender.request("", KEY, b"", timeout=4, routing_id=receiver.identity, repeatable=True)
+    assert reply.body == b"done"
+    assert len(router.standing) == 1

@@ -138,7 +138,7 @@ class Link:
             for request in self._outstanding.clear():
                 request.complete(
                     PeerLost(self.endpoint, reason)
-                    if was_ready
+                    if was_ready or not self._context.immediate
                     else PeerUnreachable(self.endpoint, reason)
                 )
             self._wake_blocked()

@@ -102,6 +102,7 @@ class Uplinks:
         refusal: CoreError | None = None
         lost: ProxyLost | None = None
         refusing: set[Uplink] = set()
+        losing: set[Uplink] = set()
         message = [peer, self._name, *frames]
         deadline = min(send_deadline, patience.deadline)
         self._hear(endpoint, peer, deadline)
@@ -110,7 +111,10 @@ class Uplinks:
             with self._lock:
                 self._asked[message_id] = asked
             try:
-                uplink = self._hand_over(message, deadline, endpoint, refusing, lost)
+                # What was lost goes by another proxy, if one takes it: that one may stand still.
+                uplink = self._ring.offer(message, refusing | losing) if losing else None
+                if uplink is None:
+                    uplink = self._hand_over(message, deadline, endpoint, refusing, lost)
                 if uplink is None:
                     assert refusal is not None
                     raise refusal
@@ -126,7 +130,7 @@ class Uplinks:
                 return outcome
             if repeatable and isinstance(outcome, ProxyLost) and not self._closed:
                 refusal = lost = outcome
-                refusing.clear()
+                refusing, losing = set(), {uplink}
             elif isinstance(outcome, Refused) and outcome.code is NackCode.UNROUTABLE:
                 refusal = lost or outcome
                 refusing.add(uplink)

@@ -53,10 +53,19 @@ def _rpc_address(exchange: str, topic: str, server: str) -> Address:
     return Address(Key(Role.LISTENER, exchange, topic, server), TargetKey(exchange, topic, server))
 
 
-@functools.lru_cache(maxsize=4096)
 def notification_address(exchange: str, topic: str, pool: str = "") -> Address:
     """The address of a notification topic (which includes the priority) for one pool.
 
     All pools are found under one key; each has its own on the wire.
+
+    :raises InvalidTarget: a name in it is too long.
     """
+    try:
+        return _notification_address(exchange, topic, pool)
+    except ValueError as error:
+        raise InvalidTarget(str(error), Target(exchange=exchange, topic=topic)) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _notification_address(exchange: str, topic: str, pool: str) -> Address:
     return Address(Key(Role.NOTIFICATION, exchange, topic), TargetKey(exchange, topic, pool))

@@ -162,7 +162,11 @@ class ZmqDriver(BaseDriver):
         listener = ZmqListener(
             self._use(), addresses, types, closed=self._listeners.discard, **settings
         )
-        self._listeners.add(listener)
+        with self._lock:
+            if not self._cleaned_up:
+                self._listeners.add(listener)
+        if self._cleaned_up:
+            listener.cleanup()  # it was being made meanwhile, and must not be started
         return listener
 
     def cleanup(self) -> None:
