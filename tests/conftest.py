@@ -15,8 +15,9 @@ import oslo_messaging
 import pytest
 from harness.cloud import Cloud
 from harness.leaks import assert_nothing_left, holdings
+from harness.nursery import Nursery
 from harness.proxies import ProxyProcess
-from harness.services import CallerProcess, Service
+from harness.services import CallerProcess, Service, make_nursery
 from oslo_config import cfg
 from oslo_messaging.conffixture import ConfFixture
 
@@ -26,12 +27,22 @@ MakeTransport = Callable[..., Any]
 MakeProxy = Callable[..., ProxyProcess]
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Starts services and callers, for all tests."""
+    made = make_nursery()
+    yield made
+    made.close()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test returns every thread, descriptor and process that it took."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if "redis_url" in request.fixturenames or parameters.get("url") == "redis":
         request.getfixturevalue("redis_server")  # lives longer than this test
+    if "nursery" in request.fixturenames:
+        request.getfixturevalue("nursery")  # does, too
     gc.collect()
     before = holdings()
     yield
@@ -101,13 +112,13 @@ def make_transport(conf: cfg.ConfigOpts) -> Iterator[MakeTransport]:
 
 
 @pytest.fixture
-def make_service() -> Iterator[Callable[..., Service]]:
+def make_service(nursery: Nursery) -> Iterator[Callable[..., Service]]:
     """Starts service processes and ends them."""
     made: list[Service] = []
 
     def make(url: str, *servers: tuple[str, str, str], **config: Any) -> Service:
         options = {"rpc_zmq_bind_address": "127.0.0.1", **config.pop("options", {})}
-        service = Service(url, *servers, options=options, **config)
+        service = Service(url, *servers, options=options, nursery=nursery, **config)
         made.append(service)
         return service
 
@@ -117,13 +128,15 @@ def make_service() -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
-def make_caller(nothing_is_left_behind: None) -> Iterator[Callable[..., CallerProcess]]:
+def make_caller(
+    nothing_is_left_behind: None, nursery: Nursery
+) -> Iterator[Callable[..., CallerProcess]]:
     """Starts processes that send without pause, and ends them."""
     made: list[CallerProcess] = []
 
     def make(url: str, **config: Any) -> CallerProcess:
         options = {"rpc_zmq_bind_address": "127.0.0.1", **config.pop("options", {})}
-        made.append(CallerProcess(url, options=options, **config))
+        made.append(CallerProcess(url, options=options, nursery=nursery, **config))
         return made[-1]
 
     yield make

@@ -15,7 +15,7 @@ import oslo_messaging
 import pytest
 from harness.cloud import Cloud
 from harness.leaks import open_descriptors, wait_until
-from harness.services import Child
+from harness.services import Child, python
 from harness.traffic import Callers, at_once, client, established
 
 from zmq_matchmaker.testing import RedisServer
@@ -91,7 +91,7 @@ def crowd(redis_url: str) -> Iterator[list[str]]:
     configs = [{"url": redis_url, "topic": "crowd", "names": names[part::4]} for part in range(4)]
 
     def start(config: object) -> Child:
-        child = Child("-W", "ignore", "-m", "harness.crowd", json.dumps(config))
+        child = Child(python("-W", "ignore", "-m", "harness.crowd", json.dumps(config)))
         child.hear(timeout=60)
         return child
 

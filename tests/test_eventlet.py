@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness.services import Child, Service
+from harness.services import Child, Service, python
 
 MakeService = Callable[..., Service]
 
@@ -21,7 +21,7 @@ def report(
 ) -> list[dict[str, Any]]:
     """What a green client says of its calls to a service."""
     service = make_service(url, ("", "work", "one"), eventlet=request.param == "green server")
-    with Child("-W", "ignore", "-m", "harness.green_client", url) as client:
+    with Child(python("-W", "ignore", "-m", "harness.green_client", url)) as client:
         said = [client.hear(timeout=60) for _ in range(4)]
         client.process.wait(timeout=20)
     said.append(service.stop())

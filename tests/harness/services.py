@@ -18,9 +18,13 @@ from typing import Any, Self
 import msgspec
 
 from harness.caller import CallerConfig
+from harness.nursery import Nursery, Process
 from harness.service import ServiceConfig
 
 _START_TIMEOUT = 30.0
+_MODULE = ("-W", "ignore", "-m")
+# oslo.service imports eventlet, whose resolver takes half of the time to start.
+_QUICK = {"EVENTLET_NO_GREENDNS": "yes"}
 
 
 def child_environment(**extra: str) -> dict[str, str]:
@@ -29,22 +33,29 @@ def child_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **extra}
 
 
-class Child:
-    """A process that says JSON lines on its standard output; ended with the block.
+def python(
+    *arguments: str, prefix: Sequence[str] = (), **environment: str
+) -> subprocess.Popen[str]:
+    """A new process of this Python.
 
     `prefix` is a command that runs the one after it in its own place, such as
     `Network.on(host)`.
     """
+    return subprocess.Popen(
+        [*prefix, sys.executable, *arguments],
+        env=child_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
-    def __init__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, *arguments],
-            env=child_environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+
+class Child:
+    """A process that says JSON lines on its standard output; ended with the block."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._errors: list[str] = []
         self._readers = [
@@ -104,6 +115,17 @@ class Child:
                 stream.close()
 
 
+def make_nursery() -> Nursery:
+    """Where services and callers are forked."""
+    return Nursery(child_environment(**_QUICK))
+
+
+def _started(module: str, argument: str, prefix: Sequence[str], nursery: Nursery | None) -> Process:
+    if nursery is not None and not prefix:
+        return nursery.fork(module, argument)
+    return python(*_MODULE, module, argument, prefix=prefix, **_QUICK)
+
+
 class Service(Child):
     """A `harness.service` process, ready to be called."""
 
@@ -112,14 +134,15 @@ class Service(Child):
         url: str,
         *servers: tuple[str, str, str],
         prefix: Sequence[str] = (),
+        nursery: Nursery | None = None,
         **config: Any,
     ) -> None:
         settings = ServiceConfig(url=url, servers=list(servers), **config)
         text = json.dumps(msgspec.to_builtins(settings))
-        # oslo.service imports eventlet, whose resolver takes half of the time to start.
-        environment = {} if settings.eventlet else {"EVENTLET_NO_GREENDNS": "yes"}
-        arguments = ("-W", "ignore", "-m", "harness.service", text)
-        super().__init__(*arguments, prefix=prefix, **environment)
+        if settings.eventlet:  # which has to come before everything else
+            super().__init__(python(*_MODULE, "harness.service", text, prefix=prefix))
+        else:
+            super().__init__(_started("harness.service", text, prefix, nursery))
         try:
             self.pid = int(self.hear()["pid"])
         except BaseException:
@@ -137,10 +160,16 @@ class Service(Child):
 class CallerProcess(Child):
     """A `harness.caller` process, sending."""
 
-    def __init__(self, url: str, *, prefix: Sequence[str] = (), **config: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: Sequence[str] = (),
+        nursery: Nursery | None = None,
+        **config: Any,
+    ) -> None:
         text = json.dumps(msgspec.to_builtins(CallerConfig(url=url, **config)))
-        arguments = ("-W", "ignore", "-m", "harness.caller", text)
-        super().__init__(*arguments, prefix=prefix, EVENTLET_NO_GREENDNS="yes")
+        super().__init__(_started("harness.caller", text, prefix, nursery))
 
     def until(
         self, condition: Callable[[dict[str, Any]], object], what: str, timeout: float = 20.0
