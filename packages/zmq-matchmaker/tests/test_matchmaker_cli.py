@@ -84,6 +84,7 @@ def test_the_file_of_a_service_says_where_the_matchmaker_is(filled: str, tmp_pat
     for url, more in (
         (f"zmq+{filled}?rpc_zmq_bind_address=eth0&db=0", ""),
         (f"zmq://{address}", "[oslo_messaging_zmq]\nrpc_zmq_matchmaker = redis\n"),
+        (f"zmq://{address}?rpc_zmq_matchmaker=redis", ""),
         (f"zmq+redis:///{deployment}", f"[matchmaker_redis]\nhost = {host}\nport = {port}\n"),
     ):
         file = tmp_path / "service.conf"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from oslo_config import cfg
 
-from zmq_matchmaker import Directory, Key, MatchmakerURL, Record, Role, load
+from zmq_matchmaker import Directory, InvalidURL, Key, MatchmakerURL, Record, Role, load
 from zmq_matchmaker.configuration import (
     GROUP,
     OPTIONS,
@@ -127,6 +127,18 @@ def test_sentinels_of_the_file_are_asked_for_the_master_of_the_group(
     by_url.close()
 
 
+def test_without_a_group_the_only_one_is_used_and_the_path_is_the_deployment(
+    configure: Configure, sentinels: RedisSentinels
+) -> None:
+    conf = configure(sentinel_hosts=sentinels.hosts, password="p w")
+    matchmaker = load(completed("zmq+redis:///alone", conf))
+    matchmaker.register([(KEY, ONE)], 60)
+    matchmaker.close()
+    by_url = load(MatchmakerURL.parse(f"sentinel://:p%20w@{sentinels.hosts}/zmq/alone"))
+    assert by_url.lookup([KEY]) == [(ONE,)]
+    by_url.close()
+
+
 def test_tls_settings_become_those_of_the_url(configure: Configure) -> None:
     url = completed("redis://h/x", configure(ssl=True, ssl_cafile="/ca", ssl_check_hostname=False))
     assert dict(url.query) == {
@@ -135,6 +147,21 @@ def test_tls_settings_become_those_of_the_url(configure: Configure) -> None:
         "ssl_check_hostname": "false",
         "ssl_cafile": "/ca",
     }
+
+
+def test_tls_files_serve_a_url_that_asks_for_tls_and_not_one_that_wants_none(
+    configure: Configure,
+) -> None:
+    conf = configure(ssl_cafile="/ca", ssl_check_hostname=False)
+    asked = dict(completed("redis://h/x?ssl=true", conf).query)
+    assert (asked["ssl_cafile"], asked["ssl_check_hostname"]) == ("/ca", "false")
+    unasked = completed("redis://h/x?ssl=no", configure(ssl=True, ssl_cafile="/ca"))
+    assert dict(unasked.query) == {"socket_timeout": "2.0", "ssl": "no"}
+
+
+def test_tls_files_without_tls_are_an_error(configure: Configure) -> None:
+    with pytest.raises(InvalidURL, match="ssl_… settings without ssl=true"):
+        load(completed("redis://h/x", configure(ssl_cafile="/ca")))
 
 
 def test_socket_timeout_is_how_long_a_redis_that_hangs_is_waited_for(

@@ -8,11 +8,11 @@ under `REDIS_GROUP`, and gets with `complete` the URL of the matchmaker, with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._directory import Directory
@@ -27,6 +27,7 @@ __all__ = [
     "complete",
     "of_transport_url",
     "register",
+    "warn_of_deprecated",
 ]
 
 GROUP: Final = "oslo_messaging_zmq"
@@ -142,11 +143,22 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(REDIS_OPTIONS, group=REDIS_GROUP)
 
 
+def warn_of_deprecated(group: Any, options: Iterable[cfg.Opt]) -> None:
+    """Have the log say which of `options` are set that have no effect any more.
+
+    oslo.config warns of an option when it is read, which nobody does with these.
+    """
+    for option in options:
+        if option.deprecated_for_removal:
+            getattr(group, option.dest)
+
+
 def complete(url: MatchmakerURL, conf: cfg.ConfigOpts) -> MatchmakerURL:
     """`url` with what `[matchmaker_redis]` adds to it; what it says itself counts for more."""
     if url.scheme not in (_REDIS, _SENTINEL):
         return url
     group = conf[REDIS_GROUP]
+    warn_of_deprecated(group, REDIS_OPTIONS)
     return url._replace(
         scheme=_scheme(url, group),
         hosts=_hosts(url, group),
@@ -163,7 +175,8 @@ def of_transport_url(text: str, conf: cfg.ConfigOpts) -> MatchmakerURL:
     """
     url = MatchmakerURL.parse(text)
     if url.scheme == _TRANSPORT:
-        url = url._replace(scheme=conf[GROUP].rpc_zmq_matchmaker)
+        name = dict(url.query).get("rpc_zmq_matchmaker", conf[GROUP].rpc_zmq_matchmaker)
+        url = url._replace(scheme=name)
     query = tuple((name, value) for name, value in url.query if not name.startswith(_DRIVERS))
     return complete(url._replace(query=query), conf)
 
@@ -203,10 +216,16 @@ def _settings(url: MatchmakerURL, group: Any) -> dict[str, str]:
     by_path = url.scheme == _SENTINEL and url.path.strip("/") and _named(url)
     if group.sentinel_group_name and not by_path:
         settings["sentinel_group"] = group.sentinel_group_name
+    elif url.scheme != _SENTINEL and _scheme(url, group) == _SENTINEL:
+        settings["sentinel_group"] = ""  # the only one; the path names the deployment alone
     if group.ssl:
         settings["ssl"] = "true"
-        settings["ssl_check_hostname"] = str(group.ssl_check_hostname).lower()
+    said = dict(url.query).get("ssl", "")
+    if said.lower() not in types.Boolean.FALSE_VALUES:
+        # Also without `ssl`, which is then an error: nobody wants to do without it unawares.
         settings |= {name: group[name] for name in _TLS if group[name]}
+        if said or group.ssl:
+            settings["ssl_check_hostname"] = str(group.ssl_check_hostname).lower()
     return settings
 
 

@@ -91,7 +91,13 @@ class RedisSettings(NamedTuple):
         credentials = _credentials(hosts)
         prefix = f"{PREFIX}:{{{escape(path)}}}:"
         return cls(
-            addresses, credentials, arguments, prefix, group, timeout, url.scheme == SENTINEL
+            addresses,
+            credentials,
+            arguments,
+            prefix,
+            group or None,
+            timeout,
+            url.scheme == SENTINEL,
         )
 
 
