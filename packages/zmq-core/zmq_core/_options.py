@@ -76,7 +76,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     under way on them; 0: never."""
     remember: float = 300.0
     """For which answers are kept of messages that may come again."""
-    tcp_keepalive: bool = True
+    tcp_keepalive: int = 1
+    """1 on, 0 off, -1 as the system has it."""
     tcp_keepalive_idle: int = -1
     tcp_keepalive_count: int = -1
     tcp_keepalive_interval: int = -1

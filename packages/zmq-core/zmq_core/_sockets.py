@@ -211,7 +211,7 @@ class SocketFactory:
             zmq.HEARTBEAT_TIMEOUT: int(options.heartbeat_timeout * _MS),
             zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
             zmq.IPV6: 1,
-            zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
+            zmq.TCP_KEEPALIVE: options.tcp_keepalive,
             zmq.TCP_KEEPALIVE_IDLE: options.tcp_keepalive_idle,
             zmq.TCP_KEEPALIVE_CNT: options.tcp_keepalive_count,
             zmq.TCP_KEEPALIVE_INTVL: options.tcp_keepalive_interval,

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of `[oslo_messaging_zmq]` and `[matchmaker_redis]`, and how they become settings.
 
-An option may also stand in the query of the transport URL, which wins:
+One of the former may also stand in the query of the transport URL, which wins:
 `zmq+redis://host/?rpc_zmq_bind_address=eth1`.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from oslo_config import cfg, types
 from zmq_matchmaker import configuration
 
 __all__ = ["GROUP", "OPTIONS", "OptionValues", "list_opts", "register"]
+
+LOG = logging.getLogger(__name__)
 
 GROUP: Final = configuration.GROUP
 
@@ -96,7 +99,9 @@ OPTIONS: Final[list[cfg.Opt]] = [
     cfg.IntOpt(
         "zmq_tcp_keepalive_idle",
         default=-1,
-        help="Seconds before the first TCP keepalive probe; -1 as the system has it.",
+        help="Seconds before the first TCP keepalive probe. -1: as the system has it; on "
+        "connections that others make to this process, and on those from which a proxy's "
+        "messages come, zmq_heartbeat_interval + zmq_heartbeat_timeout.",
     ),
     cfg.IntOpt(
         "zmq_tcp_keepalive_cnt",
@@ -106,7 +111,9 @@ OPTIONS: Final[list[cfg.Opt]] = [
     cfg.IntOpt(
         "zmq_tcp_keepalive_intvl",
         default=-1,
-        help="Seconds between TCP keepalive probes; -1 as the system has it.",
+        help="Seconds between TCP keepalive probes. -1: as the system has it; on connections "
+        "that others make to this process, and on those from which a proxy's messages come, "
+        "zmq_heartbeat_interval.",
     ),
     cfg.FloatOpt(
         "zmq_heartbeat_interval",
@@ -127,7 +134,9 @@ OPTIONS: Final[list[cfg.Opt]] = [
         default=5.0,
         min=0.05,
         max=3600,
-        help="Seconds for a connection to be established before the next server is tried.",
+        help="Seconds for a TCP connection to be made, and again for its handshake, before a "
+        "server counts as out of reach. Where there are others, none is waited for longer than "
+        "a second.",
     ),
     cfg.FloatOpt(
         "zmq_send_timeout",
@@ -288,10 +297,27 @@ class OptionValues:
 
         :raises ValueError: the query holds a value that is not of the option's type.
         """
-        if name in self._query:
-            option_type: types.ConfigType = _BY_NAME[name].type
+        if name not in self._query:
+            return self._group[name]
+        option_type: types.ConfigType = _BY_NAME[name].type
+        try:
             return option_type(self._query[name])
-        return self._group[name]
+        except ValueError as error:
+            raise ValueError(f"{name} in the query: {error}") from error
+
+    def warn_of_deprecated(self) -> None:
+        """Have the log say which options are set that have no effect any more.
+
+        :raises ValueError: one has a value that is not of its type.
+        """
+        configuration.warn_of_deprecated(self._group, OPTIONS)
+        for option in OPTIONS:
+            if option.deprecated_for_removal and option.dest in self._query:
+                LOG.warning(
+                    "%s in the query of the transport URL is deprecated: %s",
+                    option.dest,
+                    option.deprecated_reason,
+                )
 
     def others(self) -> dict[str, str]:
         """What stands in the query and is no option of ours: the matchmaker's settings."""

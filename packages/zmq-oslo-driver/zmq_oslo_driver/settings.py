@@ -84,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def _load(cls, values: OptionValues, url: TransportURL, conf: cfg.ConfigOpts) -> Settings:
+        values.warn_of_deprecated()
         node = {field: values[option] for field, option in _OPTION_OF_FIELD.items()}
         node["advertise_host"] = node["advertise_host"] or ""
         keepalive = values["zmq_tcp_keepalive"]

@@ -107,7 +107,7 @@ class SocketFactory:
             zmq.BACKLOG: _BACKLOG,
             zmq.HANDSHAKE_IVL: int(options.connect_timeout * _MS),
             zmq.IPV6: 1,
-            zmq.TCP_KEEPALIVE: int(options.tcp_keepalive),
+            zmq.TCP_KEEPALIVE: options.tcp_keepalive,
             zmq.TCP_KEEPALIVE_IDLE: math.ceil(silence) if idle == -1 else idle,
             zmq.TCP_KEEPALIVE_CNT: options.tcp_keepalive_count,
             zmq.TCP_KEEPALIVE_INTVL: (
