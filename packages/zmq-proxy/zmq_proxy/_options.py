@@ -7,6 +7,7 @@ have in zmq-oslo-driver, since proxy and services read the same files.
 
 from __future__ import annotations
 
+import copy
 import enum
 from typing import Any, Final
 
@@ -15,7 +16,16 @@ from oslo_log import log
 
 from zmq_matchmaker import configuration
 
-__all__ = ["GROUP", "PROXY_GROUP", "Part", "command_line_value", "new_config", "shared_value"]
+__all__ = [
+    "GROUP",
+    "PROXY_GROUP",
+    "Part",
+    "command_line_value",
+    "list_opts",
+    "new_config",
+    "shared_value",
+    "warn_of_deprecated",
+]
 
 GROUP: Final = configuration.GROUP
 PROXY_GROUP: Final = "zmq_proxy_opts"
@@ -247,6 +257,16 @@ def new_config() -> cfg.ConfigOpts:
     configuration.register(conf)
     log.register_options(conf)
     return conf
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For `oslo-config-generator`: those that are not the driver's as well."""
+    return [(PROXY_GROUP, copy.deepcopy(_PROXY_OPTIONS))]
+
+
+def warn_of_deprecated(conf: cfg.ConfigOpts) -> None:
+    """Have the log say which options are set that have no effect any more."""
+    configuration.warn_of_deprecated(conf[PROXY_GROUP], _PROXY_OPTIONS)
 
 
 def command_line_value(conf: cfg.ConfigOpts, name: str) -> Any:

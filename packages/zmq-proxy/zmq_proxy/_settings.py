@@ -22,7 +22,14 @@ from zmq_core import (
 from zmq_matchmaker import InvalidURL, MatchmakerURL
 from zmq_matchmaker.configuration import DirectorySettings, complete
 from zmq_proxy._errors import InvalidConfiguration
-from zmq_proxy._options import GROUP, PROXY_GROUP, Part, command_line_value, shared_value
+from zmq_proxy._options import (
+    GROUP,
+    PROXY_GROUP,
+    Part,
+    command_line_value,
+    shared_value,
+    warn_of_deprecated,
+)
 
 __all__ = ["Settings"]
 
@@ -77,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         :raises InvalidConfiguration: a value that cannot work; names the option.
         :raises cfg.Error: a value in a file is not of its option's type; names it.
         """
+        warn_of_deprecated(conf)
         options = _ProxyOptions(conf)
         url, query = _transport_url(options)
         values = _Values(conf, query)
