@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option with its observable effect, and what shows it."""
