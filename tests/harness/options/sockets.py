@@ -88,9 +88,12 @@ def ports_tried(bench: Bench) -> int:
 
 def threads_of_libzmq(bench: Bench) -> int:
     """How many I/O threads of libzmq come with a transport."""
-    before = _io_threads()
+    # They end, and get their names, a moment later than others see it.
+    wait_until(lambda: _io_threads() == 0, "those of others are gone")
     with bench.server("zmq://"):
-        return _io_threads() - before
+        until = time.monotonic() + 0.2
+        wait_until(lambda: time.monotonic() > until, "all have begun")
+        return _io_threads()
 
 
 def _io_threads() -> int:
