@@ -8,7 +8,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
-from oslo_config import cfg, generator
+from oslo_config import cfg
 from oslo_messaging import TransportURL
 from oslo_messaging.conffixture import ConfFixture
 
@@ -99,15 +99,3 @@ def test_passwords_do_not_show_in_settings(conf: cfg.ConfigOpts) -> None:
     settings = load(conf, "zmq+redis://user:hunter2@host")
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.matchmaker)
-
-
-def test_every_option_is_listed_by_the_config_generator(tmp_path: Any) -> None:
-    output = tmp_path / "zmq.conf"
-    conf = cfg.ConfigOpts()
-    generator.register_cli_opts(conf)
-    conf(["--namespace", "oslo.messaging.zmq", "--output-file", str(output)])
-    generator.generate(conf)
-    text = output.read_text()
-    assert f"[{options.GROUP}]" in text
-    for option in options.OPTIONS:
-        assert f"#{option.name} =" in text or f"#{option.name}=" in text
