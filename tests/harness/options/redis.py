@@ -133,7 +133,7 @@ def seconds_of_patience(bench: Bench) -> float:
 
 
 def longest_pause(bench: Bench) -> float:
-    """The longest pause between the first nine attempts to reach a Redis that is down."""
+    """The longest pause between the first dozen attempts to reach a Redis that is down."""
     with Ear(bench.base, drops=True) as down, registering(bench, port=bench.base):
-        wait_until(lambda: len(down.connected) >= 9, "tried again", timeout=20)
-        return max(b - a for a, b in itertools.pairwise(down.connected[:9]))
+        wait_until(lambda: len(down.connected) >= 12, "tried again", timeout=20)
+        return max(b - a for a, b in itertools.pairwise(down.connected[:12]))
