@@ -18,6 +18,7 @@ import zmq
 from zmq_core import (
     Endpoint,
     Envelope,
+    Flag,
     MessageType,
     NackCode,
     Node,
@@ -152,6 +153,16 @@ def test_unknown_type_or_serializer_is_refused_with_its_id(
     nack = ask(stranger, [bytes(header), *frames[1:]])
     assert nack.nack_code is NackCode.MALFORMED
     assert nack.id == CALL.id
+
+
+@pytest.mark.parametrize("flags", [Flag.ACK_WANTED, Flag.REPEATABLE, 0xFF])
+def test_a_call_has_no_answer_but_its_reply_whatever_its_flags(
+    stranger: zmq.Socket[bytes], flags: int
+) -> None:
+    call = Envelope(type=MessageType.CALL, id=bytes(range(16)), key=KEY.encoded, flags=flags)
+    probe = Envelope(type=MessageType.PROBE, id=b"behind the call.")
+    assert ask(stranger, encode(call)).type is MessageType.REPLY
+    assert ask(stranger, encode(probe)).id == probe.id  # and nothing before it
 
 
 def test_answers_sent_to_the_listening_side_are_dropped_and_counted(

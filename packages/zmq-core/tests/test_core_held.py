@@ -44,6 +44,10 @@ def test_a_flag_that_a_message_of_its_type_does_not_have_is_ignored() -> None:
         again = Envelope(type=kind, id=ID, key=CALL.key, flags=Flag.REPEATABLE)
         assert [held.add(PEER, again, now=100.0) for _ in range(2)] == [None, None]
     assert len(held) == 0
+    call = Envelope(type=MessageType.CALL, id=ID, key=CALL.key, flags=Flag.ACK_WANTED)
+    held.add(PEER, call, now=100.0)
+    held.answered(PEER, REPLY, now=100.0)
+    assert held.kept == 0
 
 
 def test_of_what_is_never_answered_no_more_than_so_much_is_held() -> None:

@@ -151,7 +151,7 @@ def encode(envelope: Envelope) -> list[bytes]:
         raise ValueError(f"a message id has {ID_SIZE} bytes, not {len(envelope.id)}")
     ttl = 0
     if envelope.ttl > 0:
-        ttl = max(1, int(min(envelope.ttl * 1000, MAX_TTL_MS)))
+        ttl = max(1, round(min(envelope.ttl * 1000, MAX_TTL_MS)))
     header = _HEADER.pack(
         MAGIC,
         PROTOCOL_VERSION,
@@ -210,8 +210,13 @@ def decode(frames: Sequence[bytes]) -> Envelope:
 
 def _not_our_header(header: bytes) -> MalformedMessage:
     """The error for a first frame that is not a header of this version."""
-    if header[:2] == MAGIC and len(header) > 2 and header[2] != PROTOCOL_VERSION:
-        # A newer version may have a longer header; its id stays at the same place.
-        message_id = header[HEADER_SIZE - ID_SIZE : HEADER_SIZE]
-        return UnsupportedVersion(header[2], message_id if len(message_id) == ID_SIZE else b"")
-    return MalformedMessage(f"a first frame of {len(header)} bytes that is no header")
+    # A newer version may have a longer header; its id stays at the same place.
+    ours = header[:2] == MAGIC
+    message_id = header[HEADER_SIZE - ID_SIZE : HEADER_SIZE]
+    if not ours or len(message_id) < ID_SIZE:
+        message_id = b""
+    if ours and len(header) > 2 and header[2] != PROTOCOL_VERSION:
+        return UnsupportedVersion(header[2], message_id)
+    error = MalformedMessage(f"a first frame of {len(header)} bytes that is no header")
+    error.message_id = message_id
+    return error

@@ -57,7 +57,7 @@ class HeldRequests:
     def add(self, peer: bytes, request: Envelope, now: float) -> Envelope | None:
         """`request` of `peer` has come.  If it is not for the first time, what to answer."""
         is_call = request.type is MessageType.CALL
-        keep = bool(request.flags & (REPEATABLE if is_call else Flag.ACK_WANTED))
+        keep = bool(request.flags & (Flag.REPEATABLE if is_call else Flag.ACK_WANTED))
         if not (is_call or keep):
             return None
         name = (peer, request.id)

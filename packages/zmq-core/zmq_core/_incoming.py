@@ -46,8 +46,11 @@ class Incoming:
         self._inbox = inbox
 
     def acknowledge(self) -> None:
-        """Tell the sender, if it wants to know, that the listener has the message."""
-        if self.envelope.flags & Flag.ACK_WANTED:
+        """Tell the sender, if it wants to know, that the listener has the message.
+
+        A CALL has its reply; the flag means nothing there.
+        """
+        if self.envelope.flags & Flag.ACK_WANTED and self.envelope.type is not MessageType.CALL:
             self._frontend.answer(self.peer, Envelope(type=MessageType.ACK, id=self.envelope.id))
 
     def release(self) -> None:
