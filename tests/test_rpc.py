@@ -14,6 +14,7 @@ import oslo_messaging
 import pytest
 from harness.leaks import wait_until
 from harness.services import Service
+from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
 from zmq_matchmaker import Key, Role
@@ -325,6 +326,27 @@ def test_a_monitored_call_lives_while_its_server_lives(
     make_service(url, ("", "work", "one"))
     caller = client(make_transport(url)).prepare(timeout=60, call_monitor_timeout=2)
     assert caller.call({}, "slow", seconds=3.5) == "one"
+
+
+def test_a_monitored_call_of_an_unknown_method_leaves_no_thread_in_its_server(
+    file_url: str, make_transport: MakeTransport, conf: cfg.ConfigOpts
+) -> None:
+    transport = make_transport(file_url)
+    server = oslo_messaging.get_rpc_server(
+        transport, Target(topic="work", server="one"), [object()], executor="threading"
+    )
+    conf.set_override("executor_thread_pool_size", 1)
+    server.start()
+    caller = client(make_transport(f"{file_url}?zmq_linger=1"))
+    with pytest.raises(oslo_messaging.RemoteError, match="NoSuchMethod"):
+        caller.call({}, "unknown")
+    before = threading.active_count()
+    for monitor in (2, 3600):
+        with pytest.raises(oslo_messaging.RemoteError, match="NoSuchMethod"):
+            caller.prepare(call_monitor_timeout=monitor).call({}, "unknown")
+    wait_until(lambda: threading.active_count() <= before, "no thread is left")
+    server.stop()
+    server.wait()
 
 
 def test_a_caller_learns_soon_that_its_server_was_killed(

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from zmq_core import Serializer
 from zmq_oslo_driver.errors import SerializationError, UnreadableMessage
-from zmq_oslo_driver.serialization import Request, describe_failure, dump, load, load_request
+from zmq_oslo_driver.serialization import (
+    Request,
+    describe_failure,
+    dump,
+    load,
+    load_failure,
+    load_request,
+)
 
 SERIALIZERS = [Serializer.JSON, Serializer.MSGPACK]
 
@@ -89,7 +96,22 @@ def test_a_request_carries_context_message_and_monitor_interval(serializer: Seri
     )
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"[1, 2, 3]", b'[{}, {}, "soon"]', b"7"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b"[1, 2, 3]",
+        b"7",
+        b"[{}, 7, null]",
+        b"[{}, null, null]",
+        b'[{}, {}, "soon"]',
+        b"[{}, {}, -1]",
+        b"[{}, {}, NaN]",
+        b"[{}, {}, 1e999]",
+        b"[{}, {}, 1e300]",
+    ],
+)
 def test_json_that_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(UnreadableMessage, match="not a list of context, message"):
         load_request(body, Serializer.JSON)
@@ -98,6 +120,32 @@ def test_json_that_is_no_request_is_refused(body: bytes) -> None:
 def test_raw_bodies_belong_to_other_applications() -> None:
     with pytest.raises(UnreadableMessage, match="does not use"):
         load(b"anything", Serializer.RAW)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        7,
+        None,
+        "why",
+        "7",
+        '{"tb": 7}',
+        '{"message": 7, "class": "KeyError", "module": "builtins"}',
+        '{"class": "ExceptionGroup", "module": "builtins", "args": ["why", []]}',
+    ],
+)
+def test_a_failure_that_cannot_be_read_is_shown_as_it_came(described: Any) -> None:
+    body = dump(described, Serializer.JSON)
+    with pytest.raises(UnreadableMessage, match="the call failed") as caught:
+        load_failure(body, Serializer.JSON, [])
+    assert str(described) in str(caught.value)
+
+
+def test_a_failure_comes_back_as_the_exception_that_it_was() -> None:
+    body = dump(describe_failure(_failure(KeyError("the key"))), Serializer.JSON)
+    failure = load_failure(body, Serializer.JSON, [])
+    assert isinstance(failure, KeyError)
+    assert "the key" in str(failure)
 
 
 class _Silent(Exception):

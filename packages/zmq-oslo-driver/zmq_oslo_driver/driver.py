@@ -14,14 +14,14 @@ from oslo_messaging import MessageUndeliverable, MessagingException, Target, Tra
 
 from zmq_core import NOTIFICATIONS, REQUESTS, Envelope, Flag
 from zmq_oslo_driver import runtime as runtimes
-from zmq_oslo_driver._compat import BaseDriver, deserialize_remote_exception
+from zmq_oslo_driver._compat import BaseDriver
 from zmq_oslo_driver.addresses import Address, notification_address, rpc_address
 from zmq_oslo_driver.errors import CleanedUp, SerializationError
 from zmq_oslo_driver.leaving import at_exit
 from zmq_oslo_driver.listener import ZmqListener
 from zmq_oslo_driver.routing import Attempts
 from zmq_oslo_driver.runtime import Runtime
-from zmq_oslo_driver.serialization import Request, load
+from zmq_oslo_driver.serialization import Request, load, load_failure
 from zmq_oslo_driver.settings import Settings
 
 __all__ = ["ZmqDriver"]
@@ -93,10 +93,9 @@ class ZmqDriver(BaseDriver):
         return self._result(runtime.sender.call(address, body, attempts, monitor))
 
     def _result(self, reply: Envelope) -> Any:
-        result = load(reply.body, reply.serializer)
         if reply.flags & Flag.FAILED:
-            raise deserialize_remote_exception(result, self._allowed_remote_exmods)
-        return result
+            raise load_failure(reply.body, reply.serializer, self._allowed_remote_exmods)
+        return load(reply.body, reply.serializer)
 
     def send_notification(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from zmq_core import Envelope, Incoming, MessageTooLarge, MessageType, Serializer
 from zmq_oslo_driver._compat import RpcIncomingMessage
-from zmq_oslo_driver.errors import SerializationError
+from zmq_oslo_driver.errors import SerializationError, ZmqDriverError
 from zmq_oslo_driver.serialization import ExcInfo, Request, describe_failure, dump, text_of
 
 __all__ = ["ZmqIncomingMessage", "reply_failure"]
@@ -19,6 +19,9 @@ LOG = logging.getLogger(__name__)
 
 _SHORT: Final = 1000
 """Characters of an exception's text that fit into the smallest message allowed."""
+_LONGEST_MONITOR: Final = 4.0
+"""Seconds: a caller that would wait longer for a sign of life gets one every two seconds all the
+same, so that the thread which gives them soon notices that there is no call any more."""
 
 
 class ZmqIncomingMessage(RpcIncomingMessage):
@@ -31,9 +34,10 @@ class ZmqIncomingMessage(RpcIncomingMessage):
         again: Callable[[ZmqIncomingMessage], None],
     ) -> None:
         super().__init__(request.context, request.message, incoming.envelope.id.hex())
-        self.client_timeout = request.monitor
+        self.client_timeout = request.monitor and min(request.monitor, _LONGEST_MONITOR)
         self._incoming = incoming
         self._again = again
+        self._answered = False
 
     @property
     def envelope(self) -> Envelope:
@@ -49,11 +53,18 @@ class ZmqIncomingMessage(RpcIncomingMessage):
         self._again(self)
 
     def heartbeat(self) -> None:
-        """Tell the caller that the call is still being worked on."""
+        """Tell the caller that the call is still being worked on.
+
+        :raises ZmqDriverError: it is not.  oslo.messaging's thread that calls this is never told
+            that a call of an unknown method has ended; an exception ends it.
+        """
+        if self._answered:
+            raise ZmqDriverError(f"call {self.msg_id} has been answered")
         self._incoming.heartbeat()
 
     def reply(self, reply: Any = None, failure: ExcInfo | None = None) -> None:
         """Answer a call; on anything else there is nobody to answer."""
+        self._answered = True
         self._incoming.release()
         if self._incoming.envelope.type is not MessageType.CALL:
             return

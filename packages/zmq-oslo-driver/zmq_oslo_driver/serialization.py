@@ -9,8 +9,9 @@ for it and become text too.  Integers beyond 64 bits cannot be written as msgpac
 
 from __future__ import annotations
 
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import msgpack
 from oslo_serialization import jsonutils
 
 from zmq_core import Serializer
-from zmq_oslo_driver._compat import serialize_remote_exception
+from zmq_oslo_driver._compat import deserialize_remote_exception, serialize_remote_exception
 from zmq_oslo_driver.errors import SerializationError, UnreadableMessage
 
 __all__ = [
@@ -28,11 +29,15 @@ __all__ = [
     "describe_failure",
     "dump",
     "load",
+    "load_failure",
     "load_request",
     "text_of",
 ]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_SHOWN: Final = 2000
+"""Characters of a failure that cannot be read."""
 
 NAMES: Final = {"json": Serializer.JSON, "msgpack": Serializer.MSGPACK}
 
@@ -61,7 +66,9 @@ class Request:
 
     __slots__ = ("context", "message", "monitor")
 
-    def __init__(self, context: dict[str, Any], message: Any, monitor: float | None = None) -> None:
+    def __init__(
+        self, context: dict[str, Any], message: dict[str, Any], monitor: float | None = None
+    ) -> None:
         self.context = context
         self.message = message
         self.monitor = monitor
@@ -110,9 +117,28 @@ def load_request(body: bytes, serializer: Serializer) -> Request:
     :raises UnreadableMessage: it holds none.
     """
     match load(body, serializer):
-        case [dict() as context, message, None | int() | float() as monitor]:
-            return Request(context, message, monitor)
+        # A message that is no dict would end the server's thread, its place in the queue taken.
+        case [dict() as context, dict() as message, None | int() | float() as monitor]:
+            # What no clock can wait for would end the thread that is to wait for it.
+            if monitor is None or 0 <= monitor <= threading.TIMEOUT_MAX:
+                return Request(context, message, monitor)
     raise UnreadableMessage("the body is not a list of context, message and monitor interval")
+
+
+def load_failure(body: bytes, serializer: Serializer, allowed_modules: Sequence[str]) -> Exception:
+    """The exception that the body of a FAILED reply describes.
+
+    :raises UnreadableMessage: it describes none, or one whose class does not take it.
+    """
+    described = load(body, serializer)
+    try:
+        failure: Exception = deserialize_remote_exception(described, allowed_modules)
+    except Exception as error:
+        raise UnreadableMessage(
+            f"the call failed, but the failure cannot be read ({type(error).__name__}: {error}): "
+            f"{str(described)[:_SHOWN]}"
+        ) from error
+    return failure
 
 
 def describe_failure(failure: ExcInfo) -> str:
