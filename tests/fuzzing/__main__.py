@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.input is not None:
         return _replay(target(), [corpus.from_text(target(), given.input)])
     if given.replay:
-        return _replay(target(), corpus.read(given.target, target()))
+        return _replay(target(), corpus.read(given.target, target(), given.corpus))
     if importlib.util.find_spec("atheris") is None:
         print("fuzzing: atheris is not installed: pip install 'atheris<3.1'", file=sys.stderr)
         return 2
@@ -65,9 +65,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=int, default=60, help="stop after them (default: 60)")
     parser.add_argument("--runs", type=int, default=-1, help="stop after so many inputs")
-    parser.add_argument("--seed", type=int, default=0, help="of chance (default: another each time)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of chance (default: another each time)"
+    )
     parser.add_argument(
         "--keep", action="store_true", help="add to the corpus what covers more than it does"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, default=corpus.FOLDER, metavar="DIR", help="another than the own"
     )
     parser.add_argument("--input", metavar="LINE", help="only run this line of a corpus")
     parser.add_argument("--replay", action="store_true", help="only run the corpus")
@@ -80,15 +85,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _replay(target: Target, inputs: Iterable[bytes]) -> int:
     """Run inputs; the first that fails is shown with its traceback."""
-    number = 0
+    count = 0
     with target:
-        for number, data in enumerate(inputs, 1):
+        for data in inputs:
             try:
                 target.run(data)
             except BaseException as error:
                 error.add_note(f"with the input {corpus.to_text(target, data)}")
                 raise
-    print(f"{number} as they should be")
+            count += 1
+    print(f"{count} as they should be")
     return 0
 
 
@@ -96,7 +102,7 @@ def _fuzz(given: argparse.Namespace, target: Target, folder: Path) -> int:
     kept, found, work = (folder / name for name in ("kept", "found", "work"))
     for made in (found, work):
         made.mkdir()
-    corpus.write_files(corpus.read(given.target, target), kept)
+    corpus.write_files(corpus.read(given.target, target, given.corpus), kept)
     options = [
         f"-max_total_time={given.seconds}",
         f"-runs={given.runs}",
@@ -110,7 +116,7 @@ def _fuzz(given: argparse.Namespace, target: Target, folder: Path) -> int:
         _show(given.target, target, found)
         return 1
     if given.keep:
-        _keep(given.target, target, kept, work)
+        _keep(given.target, target, given.corpus, kept, work)
     return 0
 
 
@@ -137,13 +143,14 @@ def _show(name: str, target: Target, found: Path) -> None:
         )
 
 
-def _keep(name: str, target: Target, kept: Path, work: Path) -> None:
+def _keep(name: str, target: Target, folder: Path, kept: Path, work: Path) -> None:
     """Add to the corpus what of `work` covers more than `kept`."""
     before = set(kept.iterdir())
     if _engine(name, ["-merge=1", str(kept), str(work)]):
         raise SystemExit("fuzzing: the merge failed, nothing was kept")
-    new = corpus.add(name, target, [p.read_bytes() for p in kept.iterdir() if p not in before])
-    print(f"{new} inputs were added to {corpus.FOLDER / name}.txt")
+    new = [path.read_bytes() for path in kept.iterdir() if path not in before]
+    count = corpus.add(name, target, new, folder)
+    print(f"{count} inputs were added to {folder / name}.txt")
 
 
 if __name__ == "__main__":

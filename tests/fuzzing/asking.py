@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import zmq
+from harness.leaks import wait_until
 
 from fuzzing import protocol
 from fuzzing.frames import unpack
 from fuzzing.peers import LARGEST, OPTIONS, PATIENCE, HonestPair
-from fuzzing.watch import Watch
-from harness.leaks import wait_until
+from fuzzing.watch import Watch, compare, counted
 from zmq_core import (
     CoreError,
     Envelope,
@@ -30,7 +30,6 @@ from zmq_core import (
     PeerLost,
     QueueFull,
     Refused,
-    Statistics,
     TargetKey,
     decode,
     encode,
@@ -82,7 +81,7 @@ class AskingNode:
     def run(self, data: bytes) -> None:
         """Have a request answered, and see what comes of it."""
         frames = unpack(data) or [b""]
-        before = _counted(self._node.statistics)
+        before = counted(self._node.statistics)
         self._returned.clear()
         self._liar.next_answer = frames
         outcome = self._ask()
@@ -122,7 +121,7 @@ class AskingNode:
 
     def _expect(self, outcome: Envelope | CoreError, answer: Envelope) -> None:
         if answer.type is not MessageType.NACK:
-            assert outcome == answer
+            compare("the outcome is", outcome, answer)
         elif answer.nack_code is NackCode.QUEUE_FULL:
             assert isinstance(outcome, QueueFull), outcome
         else:
@@ -135,10 +134,10 @@ class AskingNode:
         wait_until(
             lambda: len(self._returned) >= len(returned), "what came back is returned", PATIENCE
         )
-        assert self._returned == returned
-        now = _counted(self._node.statistics)
+        compare("returned", self._returned, returned)
+        now = counted(self._node.statistics)
         changes = {name: now[name] - before[name] for name in now}
-        assert changes == {**dict.fromkeys(changes, 0), **counts}
+        compare("counted", changes, {**dict.fromkeys(changes, 0), **counts})
 
     def __exit__(
         self,
@@ -204,7 +203,3 @@ def _answering(frames: Sequence[bytes], message_id: bytes) -> list[bytes]:
 
 def _right(message_id: bytes) -> Envelope:
     return Envelope(type=MessageType.REPLY, id=message_id, body=_RIGHT)
-
-
-def _counted(statistics: Statistics) -> dict[str, int]:
-    return {name: getattr(statistics, name) for name in Statistics.__slots__}

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -57,10 +59,12 @@ class Requests:
             self._watch = stack.enter_context(
                 Watch("zmq_core", "zmq_matchmaker", "zmq_oslo_driver", spare=_POOL)
             )
+            # It logs whatever it answers with a failure.
+            stack.enter_context(_silence(logging.getLogger("oslo_messaging")))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzzing-"))
-            transport = oslo_messaging.get_rpc_transport(
-                _configuration(stack), url=f"zmq+file://{Path(folder, 'registry')}/"
-            )
+            conf = _configuration(stack)
+            url = f"zmq+file://{Path(folder, 'registry')}/"
+            transport = oslo_messaging.get_rpc_transport(conf, url=url)
             stack.callback(transport.cleanup)
             server = oslo_messaging.get_rpc_server(
                 transport,
@@ -68,6 +72,7 @@ class Requests:
                 [Endpoint()],
                 executor="threading",
             )
+            conf.set_override("executor_thread_pool_size", _POOL)
             server.start()
             stack.callback(server.wait)
             stack.callback(server.stop)
@@ -78,7 +83,7 @@ class Requests:
             target = oslo_messaging.Target(topic="fuzzed")
             client = oslo_messaging.get_rpc_client(transport, target, timeout=PATIENCE)
             self._call = client.call
-            assert self._call({}, "echo", value=0) == 0
+            self.run(b"")  # opens all that there is to open
             self._watch.begin()
             self._stack = stack.pop_all()
         return self
@@ -115,6 +120,9 @@ class Replies:
     structured = False
     longest = 4096
 
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
     def run(self, data: bytes) -> None:
         """Read a reply's body as both."""
         serializer, body = _split(data)
@@ -126,6 +134,8 @@ class Replies:
                 continue
 
     def __enter__(self) -> Self:
+        # It warns of each class of exception that it does not find.
+        self._stack.enter_context(_silence(logging.getLogger("oslo_messaging")))
         return self
 
     def __exit__(
@@ -134,11 +144,21 @@ class Replies:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        return None
+        self._stack.close()
 
 
 def _load_failure(body: bytes, serializer: Serializer) -> None:
     assert isinstance(load_failure(body, serializer, ["oslo_messaging.exceptions"]), Exception)
+
+
+@contextmanager
+def _silence(logger: logging.Logger) -> Iterator[None]:
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield
+    logger.removeHandler(handler)
+    logger.propagate = True
 
 
 def _configuration(stack: ExitStack) -> cfg.ConfigOpts:

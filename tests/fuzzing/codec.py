@@ -8,6 +8,7 @@ from typing import Self
 
 from fuzzing import protocol
 from fuzzing.frames import unpack
+from fuzzing.watch import compare
 from zmq_core import MalformedMessage, TargetKey, decode, encode
 
 __all__ = ["Codec"]
@@ -22,15 +23,16 @@ class Codec:
     def run(self, data: bytes) -> None:
         """Decode a message, and each of its frames as a key."""
         frames = unpack(data)
+        refusal = None
         try:
             envelope = decode(frames)
         except MalformedMessage as error:
-            assert error.code is protocol.problem(frames), f"refused as {error.code!r}: {error}"
-            told = error.message_id or bytes(16)
-            assert told == protocol.id_of(frames), f"refused with id {told.hex()}: {error}"
+            refusal = error
         else:
-            assert protocol.problem(frames) is None, f"taken for {envelope}"
-            assert encode(envelope) == frames, f"{envelope} is encoded otherwise: {encode(envelope)}"
+            compare("encoded", encode(envelope), frames)
+        compare("refused as", refusal and refusal.code, protocol.problem(frames))
+        if refusal is not None:
+            compare("with id", refusal.message_id or bytes(16), protocol.id_of(frames))
         for frame in frames:
             self._read_as_key(frame)
 
@@ -38,10 +40,11 @@ class Codec:
         try:
             key = TargetKey.decode(frame)
         except MalformedMessage:
-            assert not protocol.is_key(frame), f"{frame!r} is a key"
+            compare("a key", False, protocol.is_key(frame))
         else:
-            assert key.encoded == frame, f"{key} is encoded otherwise: {key.encoded!r}"
-            assert str(key)
+            compare("a key", True, protocol.is_key(frame))
+            compare("encoded", key.encoded, frame)
+            assert str(key), "no text for a log"
 
     def __enter__(self) -> Self:
         return self

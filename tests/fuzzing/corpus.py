@@ -33,10 +33,10 @@ def from_text(target: type[Target] | Target, text: str) -> bytes:
     """
     if target.structured:
         return frames.from_text(text)
-    data = ast.literal_eval(text.strip())
-    if not isinstance(data, bytes):
-        raise ValueError(f"{text!r} are no bytes as Python writes them")
-    return data
+    match ast.literal_eval(text.strip()):
+        case bytes() as data:
+            return data
+    raise ValueError(f"{text!r} are no bytes as Python writes them")
 
 
 def read(name: str, target: type[Target] | Target, folder: Path = FOLDER) -> list[bytes]:

@@ -16,8 +16,8 @@ from typing import Final
 
 import atheris
 
-from fuzzing import corpus, frames
-from fuzzing.targets import TARGETS, Target, load
+from fuzzing import frames
+from fuzzing.targets import TARGETS, load
 
 __all__ = ["main"]
 

@@ -17,6 +17,10 @@ __all__ = ["from_text", "mutated", "pack", "to_text", "unpack"]
 _LENGTH: Final = struct.Struct("!H")
 _NO_OCTETS: Final = "-"
 _MOST: Final = 0xFFFF
+_FIELDS: Final = 12
+"""Octets of a header before the id, each with a meaning."""
+_OCTETS: Final = (0x00, 0x7F, 0x80, 0xFF)
+_HEADER_WAYS: Final = 8
 
 
 def pack(frames: Sequence[bytes]) -> bytes:
@@ -45,7 +49,7 @@ def from_text(text: str) -> bytes:
 
 
 def mutated(data: bytes, most: int, seed: int, mutate: Callable[[bytes, int], bytes]) -> bytes:
-    """`data` with one frame changed by `mutate`, or a frame more, less or elsewhere.
+    """`data` with one frame changed by `mutate`, or a field of the header; or a frame elsewhere.
 
     Now and then `mutate` has the whole of it, lengths and all.  `most` is the longest result.
     """
@@ -61,6 +65,10 @@ def mutated(data: bytes, most: int, seed: int, mutate: Callable[[bytes, int], by
         frames.insert(which, frames[rng.randrange(len(frames))])
     elif way == 3:
         frames[which], frames[0] = frames[0], frames[which]
+    elif way < _HEADER_WAYS and frames[0]:
+        header = bytearray(frames[0])
+        header[rng.randrange(min(len(header), _FIELDS))] = rng.choice((rng.randrange(10), *_OCTETS))
+        frames[0] = bytes(header)
     else:
         room = most - len(data) + len(frames[which])
         frames[which] = mutate(frames[which], max(1, min(room, _MOST)))[:_MOST]

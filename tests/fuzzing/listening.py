@@ -16,7 +16,7 @@ from typing import Final, Self
 from fuzzing import protocol
 from fuzzing.frames import unpack
 from fuzzing.peers import LARGEST, OPTIONS, HonestPair, Stranger
-from fuzzing.watch import Watch
+from fuzzing.watch import Watch, compare, counted
 from zmq_core import (
     NOTIFICATIONS,
     Envelope,
@@ -25,7 +25,6 @@ from zmq_core import (
     MessageType,
     NackCode,
     Node,
-    Statistics,
     TargetKey,
     decode,
 )
@@ -77,7 +76,7 @@ class ListeningNode:
         """Send a message, and see what comes of it."""
         frames = protocol.with_id(unpack(data), b"an input" + self._stranger.number())
         self._executed.clear()
-        before = _counted(self._node.statistics)
+        before = counted(self._node.statistics)
         if any(len(frame) > LARGEST for frame in frames):
             self._stranger.send(frames)
             self._stranger.expect_end()
@@ -88,12 +87,12 @@ class ListeningNode:
                 self._stranger.send(frames)
             answers = self._stranger.answers()
             rightly = Account.of(frames)
-        counted = _counted(self._node.statistics)
-        changes = {name: counted[name] - before[name] for name in counted}
+        now = counted(self._node.statistics)
+        changes = {name: now[name] - before[name] for name in now}
         rightly.count("received")  # the PROBE
-        assert answers == rightly.answers
-        assert self._executed == rightly.executed
-        assert changes == {**dict.fromkeys(changes, 0), **rightly.counts}
+        compare("answered", answers, rightly.answers)
+        compare("executed", self._executed, rightly.executed)
+        compare("counted", changes, {**dict.fromkeys(changes, 0), **rightly.counts})
         self._pair.check()
         self._pair.check_connection()
         self._watch.check()
@@ -157,8 +156,3 @@ class Account:
             answer = Envelope(type=MessageType.ACK, id=message.id)
             self.answers = [answer] * _TIMES if once else []
         self.executed = [message] * (1 if once else _TIMES)
-
-
-def _counted(statistics: Statistics) -> dict[str, int]:
-    """All counters but that of honest messages among them."""
-    return {name: getattr(statistics, name) for name in Statistics.__slots__}

@@ -28,7 +28,9 @@ LARGEST: Final = 3500
 """Octets of a frame; a key of the greatest length is a little shorter."""
 PATIENCE: Final = 20.0
 """Seconds for anything to happen, on a busy machine."""
-OPTIONS: Final = NodeOptions(bind_address="127.0.0.1", linger=0.2, max_message_size=LARGEST)
+OPTIONS: Final = NodeOptions(
+    bind_address="127.0.0.1", linger=0.2, max_message_size=LARGEST, heartbeat_timeout=PATIENCE
+)
 _SIGN_OF_LIFE: Final = bytes(16)
 
 

@@ -11,7 +11,9 @@ from typing import Final, Self
 
 from harness.leaks import wait_until
 
-__all__ = ["Watch"]
+from zmq_core import Statistics
+
+__all__ = ["Watch", "compare", "counted"]
 
 _EACH: Final = 200
 """Inputs between two looks at what the process holds."""
@@ -90,6 +92,16 @@ class _Errors(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
             self._watch.note(self.format(record))
+
+
+def counted(statistics: Statistics) -> dict[str, int]:
+    """All counters of a node, by name."""
+    return {name: getattr(statistics, name) for name in Statistics.__slots__}
+
+
+def compare(what: str, found: object, rightly: object) -> None:
+    """Fail, and show both, unless they are equal."""
+    assert found == rightly, f"{what} {found}\nrightly {rightly}"
 
 
 def _held() -> tuple[int, int]:
