@@ -44,8 +44,13 @@ def to_text(data: bytes) -> str:
 
 
 def from_text(text: str) -> bytes:
-    """What `to_text` has made."""
-    return pack([bytes.fromhex(word.replace(_NO_OCTETS, "")) for word in text.split()])
+    """What `to_text` has made, or one with `00*4000` for 4000 octets."""
+    return pack([_frame(word) for word in text.split()])
+
+
+def _frame(word: str) -> bytes:
+    octets, _, times = word.partition("*")
+    return bytes.fromhex(octets.replace(_NO_OCTETS, "")) * int(times or 1)
 
 
 def mutated(data: bytes, most: int, seed: int, mutate: Callable[[bytes, int], bytes]) -> bytes:
