@@ -163,6 +163,8 @@ class Liar:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.set(zmq.LINGER, 0)
+        # As the protocol demands: after an oversize answer the node comes again, under its name.
+        self._router.set(zmq.ROUTER_HANDOVER, 1)
         port = self._router.bind_to_random_port("tcp://127.0.0.1")
         self.endpoint = f"tcp://127.0.0.1:{port}"
         self._thread = threading.Thread(target=self._answer_on, name="liar")
