@@ -31,6 +31,7 @@ KNOWN: Final = {
     "rpc_zmq_bind_port_retries rpc_zmq_matchmaker rpc_zmq_serialization rpc_zmq_topic_backlog "
     "rpc_zmq_contexts rpc_zmq_ipc_dir zmq_linger rpc_poll_timeout zmq_target_expire "
     "zmq_target_update use_pub_sub use_router_proxy use_dynamic_connections "
+    "zmq_failover_connections "
     "zmq_immediate zmq_tcp_keepalive zmq_tcp_keepalive_idle zmq_tcp_keepalive_cnt "
     "zmq_tcp_keepalive_intvl rpc_thread_pool_size rpc_message_ttl rpc_use_acks "
     "rpc_ack_timeout_base rpc_ack_timeout_multiplier rpc_retry_attempts subscribe_on",

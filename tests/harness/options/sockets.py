@@ -7,6 +7,8 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from harness.leaks import wait_until
 from harness.options.bench import Bench, client, connections_to, listening
 from harness.options.peers import Ear, FakeServer
 from harness.strangers import handshake
-from zmq_core import Endpoint
+from zmq_core import Endpoint, Node, NodeOptions, TargetKey
 from zmq_oslo_driver.errors import InvalidConfiguration, ServerLost
 
 __all__ = [
@@ -219,6 +221,51 @@ def is_closed_when_idle(bench: Bench) -> bool:
             lambda: own not in connections_to(port) or time.monotonic() > deadline, "a while"
         )
         return own not in connections_to(port)
+
+
+def servers_used(bench: Bench) -> int:
+    """To how many of four servers a client sends what any of them may take."""
+    with _crowd(bench) as (url, received):
+        options: dict[str, Any] = {"use_dynamic_connections": True}
+        with bench.transport(url, **options) as transport:
+            _cast_to_all(transport, received)
+        return len(set(received))
+
+
+def connections_kept(bench: Bench) -> int:
+    """How many of four connections a client keeps."""
+    with _crowd(bench) as (url, received):
+        options: dict[str, Any] = {"use_dynamic_connections": True, "zmq_failover_connections": 3}
+        with bench.transport(url, **options) as transport:
+            _cast_to_all(transport, received)
+            ports = set(received)
+            deadline = time.monotonic() + 0.5
+
+            def kept() -> int:
+                return sum(len(connections_to(port)) for port in ports)
+
+            wait_until(lambda: kept() <= 2 or time.monotonic() > deadline, "a while")
+            return kept()
+
+
+def _cast_to_all(transport: Any, received: list[int]) -> None:
+    for _ in range(12):
+        client(transport).cast({}, "note", text="x")
+    wait_until(lambda: len(received) == 12, "all have arrived")
+
+
+@contextmanager
+def _crowd(bench: Bench) -> Iterator[tuple[str, list[int]]]:
+    """A URL by which four servers listen, and whose ports got something."""
+    received: list[int] = []
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(4):
+            node = stack.enter_context(Node(NodeOptions(bind_address="127.0.0.1", linger=0)))
+            port = Endpoint.parse(node.bind()).port
+            node.serve(TargetKey("openstack", "work"), lambda _, port=port: received.append(port))
+            ports.append(port)
+        yield bench.table(*ports), received
 
 
 def _port_registered(bench: Bench) -> int:

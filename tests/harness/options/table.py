@@ -79,6 +79,10 @@ _CONNECTIONS: Final = [
          sockets.is_closed_when_idle, {"true": True, "false": False}),
     _zmq("zmq_idle_timeout", "when an idle connection is closed",
          sockets.is_closed_when_idle, {"1": True, "3600": False}),
+    _zmq("zmq_failover_connections", "how many of four servers a client uses",
+         sockets.servers_used, {"2": 3, "0": 1, "1": 2}),
+    _zmq("zmq_max_connections", "how many of four connections a client keeps",
+         sockets.connections_kept, {"100": 4, "2": 2}),
 ]  # fmt: skip
 
 _MESSAGES: Final = [
