@@ -37,6 +37,7 @@ from zmq_core._publishers import Publishers, Subscription
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._roster import ProxyAddress, ProxyEnd
 from zmq_core._statistics import Statistics
+from zmq_core._waiting import may_wait
 
 __version__ = "0.1.0"
 
@@ -81,5 +82,6 @@ __all__ = [
     "UnsupportedVersion",
     "decode",
     "encode",
+    "may_wait",
     "resolve_bind_address",
 ]

@@ -351,8 +351,7 @@ class Node:
             if self._context is None:
                 sockets = SocketFactory(self.options, self.identity.encode())
                 reactor = Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}")
-                reactor.start()
-                self._context = LinkContext(
+                context = LinkContext(
                     sockets=sockets,
                     immediate=self.options.immediate,
                     patience=2 * self.options.connect_timeout,
@@ -370,7 +369,10 @@ class Node:
                     returned=self._returned,
                 )
                 name = self.identity.encode()
-                self._roads = Roads(self._context, name, self._ids, self.options)
+                self._roads = Roads(context, name, self._ids, self.options)
+                self._context = context
+            # Known to `close` already, should a handler of a signal raise in the midst of this.
+            self._context.reactor.start()
             return self._context
 
     def close(self) -> None:

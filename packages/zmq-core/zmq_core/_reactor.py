@@ -56,14 +56,16 @@ class Reactor:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread, if that was not done."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
         """Run what `call_soon` was given, end the thread and free the descriptors."""
         self._stopping = True
         self._poller.wake()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._poller.close()
 
     @property

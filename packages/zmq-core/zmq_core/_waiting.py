@@ -21,6 +21,7 @@ __all__ = [
     "Waker",
     "WakerPool",
     "is_green",
+    "may_wait",
     "native_select",
     "run_blocking",
 ]
@@ -37,6 +38,15 @@ def is_green() -> bool:
     from eventlet import patcher
 
     return bool(patcher.is_monkey_patched("thread"))
+
+
+def may_wait() -> bool:
+    """Whether the caller may wait for anything: handlers of signals may run in eventlet's hub."""
+    if not is_green():
+        return True
+    from eventlet import getcurrent, hubs
+
+    return getcurrent() is not hubs.get_hub().greenlet
 
 
 def native_select() -> Any:
