@@ -87,7 +87,7 @@ def test_threads_that_use_a_transport_first_in_a_child_share_one_runtime(
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(use, range(8)))
         transport.cleanup()
-        return len(set(found)) == 1 and found[0].users == 0 and not runtimes._runtimes
+        return len(set(found)) == 1 and not found[0].users and not runtimes._runtimes
 
     for _ in range(10):
         assert in_child(use_at_once)

@@ -244,7 +244,9 @@ class Uplinks:
             return
         if envelope.type in _ANSWERS:
             self._take_answer(envelope)
-        elif envelope.type is MessageType.PROBE:
+            return
+        self._context.statistics.received += 1
+        if envelope.type is MessageType.PROBE:
             answering.answer(peer, reception.requests.reply_to_probe(peer, envelope))
         else:
             answer = reception.requests.add(peer, envelope, time.monotonic())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -16,8 +17,9 @@ from zmq_core import NOTIFICATIONS, REQUESTS, Envelope, Flag
 from zmq_oslo_driver import runtime as runtimes
 from zmq_oslo_driver._compat import BaseDriver
 from zmq_oslo_driver.addresses import Address, notification_address, rpc_address
+from zmq_oslo_driver.ending import interrupts_us
 from zmq_oslo_driver.errors import CleanedUp, SerializationError
-from zmq_oslo_driver.leaving import at_exit
+from zmq_oslo_driver.leaving import at_exit, at_worker_exit
 from zmq_oslo_driver.listener import ZmqListener
 from zmq_oslo_driver.routing import Attempts
 from zmq_oslo_driver.runtime import Runtime
@@ -54,6 +56,8 @@ class ZmqDriver(BaseDriver):
         """Begin with nothing opened, also in a forked child: what there was is the parent's."""
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
+        self._making = False
+        self._user = object()
         self._listeners: set[ZmqListener] = set()
 
     def require_features(self, requeue: bool = True) -> None:
@@ -169,15 +173,23 @@ class ZmqDriver(BaseDriver):
         return listener
 
     def cleanup(self) -> None:
-        """Stop all listeners and release everything.  Idempotent."""
-        with self._lock:
-            self._cleaned_up = True
-            runtime, self._runtime = self._runtime, None
-        if runtime is None:
+        """Stop all listeners and release everything.  Idempotent.
+
+        Takes no lock of ours: a handler of a signal may call it (see `ending`), and what it
+        has interrupted then finds out by itself, should it be making the runtime.
+        """
+        self._cleaned_up = True
+        if self._making and interrupts_us():
             return
+        runtime = self._runtime or runtimes.used_by(self._user)
+        if runtime is not None:
+            runtime.ender.do(functools.partial(self._let_go, runtime))
+
+    def _let_go(self, runtime: Runtime) -> None:
         for listener in list(self._listeners):
             listener.cleanup()
-        runtimes.release(runtime)
+        runtimes.release(runtime, self._user)
+        self._runtime = None
 
     def _use(self) -> Runtime:
         """This process's runtime, made now if need be."""
@@ -185,11 +197,22 @@ class ZmqDriver(BaseDriver):
         if runtime is not None:
             return runtime
         with self._lock:
+            if not self._cleaned_up and self._runtime is None:
+                self._make_runtime()
+            runtime = self._runtime
+        if self._cleaned_up or runtime is None:
+            raise CleanedUp("this transport was cleaned up; make a new one")
+        return runtime
+
+    def _make_runtime(self) -> None:
+        self._making = True
+        try:
+            self._runtime = runtimes.acquire(self._settings, self._user)
+            at_worker_exit(_stop_all, runtimes.close_all)
+        finally:
+            self._making = False
             if self._cleaned_up:
-                raise CleanedUp("this transport was cleaned up; make a new one")
-            if self._runtime is None:
-                self._runtime = runtimes.acquire(self._settings)
-            return self._runtime
+                self.cleanup()  # that was left to us
 
 
 _drivers: weakref.WeakSet[ZmqDriver] = weakref.WeakSet()

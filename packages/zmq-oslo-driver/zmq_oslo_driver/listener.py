@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -17,7 +16,7 @@ from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.batches import Batcher
 from zmq_oslo_driver.errors import CleanedUp, UnreadableMessage
 from zmq_oslo_driver.incoming import ZmqIncomingMessage, reply_failure
-from zmq_oslo_driver.runtime import Runtime
+from zmq_oslo_driver.runtime import Runtime, telling_of_cleanup
 from zmq_oslo_driver.serialization import load_request
 
 __all__ = ["ZmqListener"]
@@ -56,9 +55,6 @@ class ZmqListener(Listener):
         self._published = tuple(published) if proxies is not None and proxies.publishing else ()
         self._subscription: Subscription | None = None
         self._closed = closed
-        self._lock = threading.RLock()
-        """Held while it starts or stops; again by a signal handler that interrupts this."""
-        self._stopping = False
         self._ended = False
         self._listening: Listening | None = None
         self._batcher: Batcher[ZmqIncomingMessage] | None = None
@@ -77,17 +73,22 @@ class ZmqListener(Listener):
 
         :raises CleanedUp: the transport was, before the server was started.
         """
-        with self._lock:
-            if self._ended:
-                raise CleanedUp("the server's transport was cleaned up before it was started")
-            try:
+        try:
+            self._check_usable()
+            super().start(on_incoming_callback)
+            with telling_of_cleanup():
                 self._start(on_incoming_callback)
-            except BaseException:
-                self._stop()
-                raise
+            self._check_usable()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _check_usable(self) -> None:
+        if self._ended:
+            raise CleanedUp("the transport was cleaned up before this server was started")
 
     def _start(self, on_incoming_callback: Callback) -> None:
-        super().start(on_incoming_callback)
+        self._runtime.joined(self)
         if self.batch_size > 1:
             self._batcher = Batcher(on_incoming_callback, self.batch_size, self.batch_timeout)
         self._listening = self._runtime.node.listen(
@@ -108,20 +109,12 @@ class ZmqListener(Listener):
     def stop(self) -> None:
         """Let others know, refuse what still comes, pass on what was accepted.  Idempotent.
 
-        Returns when that is done, also where another thread is at it.
+        Returns when that is done, also where another thread is at it.  A handler of a
+        signal may call it; see `ending`.
         """
-        with self._lock:
-            if not self._stopping:  # else a signal handler has interrupted just that
-                self._stop()
+        self._runtime.ender.do(self._stop)
 
     def _stop(self) -> None:
-        self._stopping = True
-        try:
-            self._withdraw()
-        finally:
-            self._stopping = False
-
-    def _withdraw(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
             self._runtime.directory.withdraw(self._entries)
@@ -134,10 +127,10 @@ class ZmqListener(Listener):
         super().stop()
 
     def cleanup(self) -> None:
-        """Stop for good, and forget the transport's runtime."""
-        with self._lock:
-            self._ended = True
-            self.stop()
+        """Stop for good.  All that was accepted is answered by now."""
+        self._ended = True
+        self.stop()
+        self._runtime.left(self)
         self._closed(self)
 
     def _on_message(self, incoming: Incoming) -> None:

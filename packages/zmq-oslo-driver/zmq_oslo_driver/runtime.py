@@ -9,13 +9,18 @@ a service may make its transports, then fork its workers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+import time
+from collections.abc import Iterator
+from typing import Final
 
-from zmq_core import Node, RateLimitedLog
-from zmq_matchmaker import Matchmaker, MatchmakerError, load
-from zmq_oslo_driver.errors import InvalidConfiguration
+from zmq_core import Node, NodeClosed, RateLimitedLog
+from zmq_matchmaker import Closed, Matchmaker, MatchmakerError, load
+from zmq_oslo_driver.ending import Ender
+from zmq_oslo_driver.errors import CleanedUp, InvalidConfiguration
 from zmq_oslo_driver.handover import Handover
 from zmq_oslo_driver.proxies import Proxies
 from zmq_oslo_driver.returned import Courier
@@ -29,16 +34,22 @@ __all__ = ["Runtime", "acquire", "check", "close_all", "release"]
 
 LOG = logging.getLogger(__name__)
 
+_QUIET: Final = 0.1
+"""Seconds within which callers learn that a server has been withdrawn."""
+
 
 class Runtime:
     """A node and a directory with what is built on them.  Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.users = 0
+        self.users: set[object] = set()
+        self.ender = Ender()
+        self._closed = False
         self.statistics = Statistics()
         self.log = RateLimitedLog(LOG)
         self._closing = threading.Event()
+        self._listeners: set[object] = set()
         matchmaker = _load(settings)
         self.node = Node(
             settings.node,
@@ -47,10 +58,10 @@ class Runtime:
         )
         self.directory = settings.directory.directory(matchmaker)
         # Where all is in one process, there is no proxy to find.
-        shared = matchmaker.characteristics.shared_across_processes
+        self._shared = matchmaker.characteristics.shared_across_processes
         self.proxies = (
             Proxies(self.node, self.directory, settings, self._closing, self.log)
-            if shared and (settings.router_proxy or settings.pub_sub)
+            if self._shared and (settings.router_proxy or settings.pub_sub)
             else None
         )
         handover = Handover(self.node, self.directory, settings.serializer, self.proxies)
@@ -77,17 +88,61 @@ class Runtime:
 
         :raises InvalidConfiguration: no port is free, or the address is not of this host.
         """
-        with naming_the_option():
+        with naming_the_option(), telling_of_cleanup():
             return self.node.bind()
 
+    def joined(self, listener: object) -> None:
+        """`listener` is there."""
+        self._listeners.add(listener)
+
+    def left(self, listener: object) -> None:
+        """`listener` takes nothing more, and has answered what it had taken.
+
+        The last stays until nothing has come for a moment.  Those who had looked it up
+        before it was withdrawn have sent by then, and know that they were refused; and its
+        answers have left.  Services vanish (`os._exit`) when they have waited for this: what
+        is on its way then is lost.
+        """
+        self._listeners.discard(listener)
+        received = self.node.statistics.received
+        if self._listeners or not received or not self._shared:
+            return
+        end = time.monotonic() + self.settings.node.linger
+        while (seconds := min(_QUIET, end - time.monotonic())) > 0:
+            if self._closing.wait(seconds) or received == self.node.statistics.received:
+                return
+            received = self.node.statistics.received
+
     def close(self) -> None:
-        """Withdraw, send what is left, end all threads, close all sockets, let go of callers."""
-        self._closing.set()
-        self.courier.close()
-        self.directory.close()
-        if self.proxies is not None:
-            self.proxies.close()
-        self.node.close()
+        """Withdraw, send what is left, end all threads, close all sockets, let go of callers.
+
+        Idempotent, from any thread, and in handlers of signals; see `Ender.do`.
+        """
+        self.ender.do(self._close)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._closing.set()
+            self.courier.close()
+            self.directory.close()
+            if self.proxies is not None:
+                self.proxies.close()
+            self.node.close()
+        finally:
+            _ending.discard(self)
+            self.ender.over()
+
+
+@contextlib.contextmanager
+def telling_of_cleanup() -> Iterator[None]:
+    """Raise `CleanedUp` where a service begins with something while its transport is ended."""
+    try:
+        yield
+    except (NodeClosed, Closed) as error:
+        raise CleanedUp("this transport was cleaned up; make a new one") from error
 
 
 def _load(settings: Settings) -> Matchmaker:
@@ -107,31 +162,43 @@ def check(settings: Settings) -> None:
 
 _lock = threading.Lock()
 _runtimes: dict[Settings, Runtime] = {}
+_ending: set[Runtime] = set()
+"""Those that nobody uses any more, and that are not closed yet."""
 
 
-def acquire(settings: Settings) -> Runtime:
+def acquire(settings: Settings, user: object) -> Runtime:
     """The runtime for `settings` in this process; `release` it when done."""
     with _lock:
         runtime = _runtimes.get(settings)
         if runtime is None:
             runtime = _runtimes[settings] = Runtime(settings)
-        runtime.users += 1
+        # It is known who uses it before anything is started: a handler of a signal may raise.
+        runtime.users.add(user)
+        runtime.ender.start()
         return runtime
 
 
-def release(runtime: Runtime) -> None:
-    """Give back what `acquire` gave; the last one closes it."""
+def used_by(user: object) -> Runtime | None:
+    """The runtime that `user` has acquired, if any.  Takes no lock."""
+    return next((found for found in list(_runtimes.values()) if user in found.users), None)
+
+
+def release(runtime: Runtime, user: object) -> None:
+    """Give back what `acquire` gave; the last one closes it.  Idempotent."""
     with _lock:
-        runtime.users -= 1
-        last = runtime.users == 0 and _runtimes.pop(runtime.settings, None) is runtime
+        runtime.users.discard(user)
+        last = not runtime.users and _runtimes.get(runtime.settings) is runtime
+        if last:
+            _ending.add(runtime)
+            del _runtimes[runtime.settings]
     if last:
         runtime.close()
 
 
 def close_all() -> None:
-    """A program that ends without `cleanup()` must not lose what it has sent."""
+    """A program that ends without `cleanup()`, or while it goes on, must not lose what it sent."""
     with _lock:
-        left = list(_runtimes.values())
+        left = [*_runtimes.values(), *_ending]
         _runtimes.clear()
     for runtime in left:
         runtime.close()
@@ -142,6 +209,7 @@ def _forget_parent() -> None:
     global _lock
     _lock = threading.Lock()
     _runtimes.clear()
+    _ending.clear()
 
 
 os.register_at_fork(after_in_child=_forget_parent)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -18,7 +19,7 @@ from harness.leaks import wait_until
 from harness.options.bench import Bench, client, connections_to, listening
 from harness.options.peers import Ear, FakeServer
 from harness.strangers import handshake
-from zmq_core import Endpoint, Node, NodeOptions, TargetKey
+from zmq_core import Endpoint, Incoming, Node, NodeOptions, TargetKey
 from zmq_oslo_driver.errors import InvalidConfiguration, ServerLost
 
 __all__ = [
@@ -263,9 +264,13 @@ def _crowd(bench: Bench) -> Iterator[tuple[str, list[int]]]:
         for _ in range(4):
             node = stack.enter_context(Node(NodeOptions(bind_address="127.0.0.1", linger=0)))
             port = Endpoint.parse(node.bind()).port
-            node.serve(TargetKey("openstack", "work"), lambda _, port=port: received.append(port))
+            node.serve(TargetKey("openstack", "work"), functools.partial(_note, received, port))
             ports.append(port)
         yield bench.table(*ports), received
+
+
+def _note(received: list[int], port: int, _: Incoming) -> None:
+    received.append(port)
 
 
 def _port_registered(bench: Bench) -> int:
