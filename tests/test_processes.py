@@ -17,7 +17,7 @@ import pytest
 from harness import journal, parting, prefork
 from harness.account import Account, Trouble
 from harness.leaks import wait_until
-from harness.services import CallerProcess, Child, Service
+from harness.services import CallerProcess, Child, Service, python
 
 from zmq_matchmaker import Key, Role
 
@@ -33,7 +33,7 @@ LISTENERS = Key(Role.LISTENER, "openstack", "work")
 def program(name: str, config: dict[str, Any]) -> Iterator[Child]:
     """One of `harness`, running; what it has started ends with the block, too."""
     arguments = ("-W", "ignore", "-m", f"harness.{name}", json.dumps(config))
-    with Child(*arguments, EVENTLET_NO_GREENDNS="yes") as child:
+    with Child(python(*arguments, EVENTLET_NO_GREENDNS="yes")) as child:
         try:
             yield child
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 from harness.leaks import open_descriptors, wait_until
-from harness.services import Child, Service
+from harness.services import Child, Service, python
 from harness.traffic import Callers, client
 from oslo_messaging import Target
 
@@ -31,7 +31,7 @@ def interrupted(url: str, **config: Any) -> dict[str, Any]:
     """What `harness.interrupted` says at its end."""
     text = json.dumps({"url": url, "options": LOCAL, **config})
     arguments = ("-W", "ignore", "-m", "harness.interrupted", text)
-    with Child(*arguments, EVENTLET_NO_GREENDNS="yes") as child:
+    with Child(python(*arguments, EVENTLET_NO_GREENDNS="yes")) as child:
         said = child.hear(timeout=90)
         assert child.process.wait(timeout=10) == 0
     return said
@@ -222,7 +222,7 @@ def test_green_threads_may_be_killed_and_a_handler_that_runs_in_the_hub_may_clea
     file_url: str, make_service: MakeService
 ) -> None:
     make_service(file_url, ("", "work", "one"))
-    with Child("-W", "ignore", "-m", "harness.green_signals", file_url) as child:
+    with Child(python("-W", "ignore", "-m", "harness.green_signals", file_url)) as child:
         end = child.hear(timeout=60)
         assert child.process.wait(timeout=10) == 0
         assert "Traceback" not in child.errors

@@ -13,7 +13,7 @@ class Statistics:
     """Counters since the node was made; each only grows."""
 
     received: int = 0
-    """Messages taken from the listening socket."""
+    """Messages taken from the listening socket, and requests that came by proxies."""
     malformed: int = 0
     """Messages that were not of this protocol or version."""
     unknown_key: int = 0
