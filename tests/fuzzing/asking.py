@@ -178,7 +178,9 @@ class Liar:
                 if answer:
                     self.answered = self.asked
                     self._router.send_multipart([peer, *_answering(answer, self.asked)])
-                self._router.send_multipart([peer, *encode(_right(self.asked))])
+                # What ends the connection has nothing behind it: that might come by the next.
+                if all(len(frame) <= LARGEST for frame in answer):
+                    self._router.send_multipart([peer, *encode(_right(self.asked))])
 
     def __enter__(self) -> Self:
         self._thread.start()
