@@ -184,7 +184,7 @@ def test_random_frames_on_the_backend_are_thrown_away_and_disturb_nobody(
     assert proxy.output.count("sent to the backend port") < 10
 
 
-def test_another_version_is_refused_by_name_by_its_receiver_or_else_by_the_proxy(
+def test_f25_another_version_is_refused_by_name_by_its_receiver_or_else_by_the_proxy(
     honest: HonestPair, stranger: Stranger
 ) -> None:
     stranger.settle()
@@ -327,7 +327,7 @@ def test_a_receiver_that_never_reads_is_cut_off_and_until_then_bounded(
 # -- connections -------------------------------------------------------------------------
 
 
-def test_connections_that_never_speak_zmtp_are_let_go_of(
+def test_f26_connections_that_never_speak_zmtp_are_let_go_of(
     proxy: ProxyProcess, honest: HonestPair
 ) -> None:
     before = descriptors(proxy)
@@ -349,7 +349,7 @@ def test_connections_that_never_speak_zmtp_are_let_go_of(
         honest.more()
 
 
-def test_at_its_descriptor_limit_a_proxy_turns_newcomers_away_and_rests(
+def test_f27_at_its_descriptor_limit_a_proxy_turns_newcomers_away_and_rests(
     proxy: ProxyProcess, honest: HonestPair, file_url: str
 ) -> None:
     room = 20

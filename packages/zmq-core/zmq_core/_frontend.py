@@ -18,12 +18,13 @@ import zmq
 from zmq_core._address import BindAddress
 from zmq_core._binding import bind_in_range
 from zmq_core._envelope import ID_SIZE, Envelope, MessageType, encode
+from zmq_core._newcomers import Newcomers
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._outbox import GONE, Outbox
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
 from zmq_core._reception import HELD_MOST, Reception
-from zmq_core._sockets import POLLIN, SocketFactory, events_of, receive_whole
+from zmq_core._sockets import POLLIN, SocketFactory, events_of, next_event, receive_whole
 from zmq_core._statistics import Statistics
 
 __all__ = ["Frontend"]
@@ -58,15 +59,19 @@ class Frontend:
         self._socket = sockets.router()
         try:
             self.port = bind_in_range(self._socket, address, options)
+            self._monitor = sockets.monitor(self._socket, Newcomers.EVENTS)
         except BaseException:
             self._socket.close(0)
             raise
+        self._newcomers = Newcomers(LOG)
         # Peers that wait for a sign of life; what is read only to learn of more is bounded.
         self._heard: dict[bytes, None] = {}
         self._ticking = False
         self._outbox = Outbox(self._socket, reactor, statistics, self._log, self._input_waits)
         self._fd = int(self._socket.get(zmq.FD))
         reactor.watch(self._fd, self._on_readable)
+        reactor.watch(int(self._monitor.get(zmq.FD)), self._on_newcomer)
+        reactor.call_soon(self._on_newcomer)
         reception.sources.append(self.resume)
         self.resume()
 
@@ -103,6 +108,11 @@ class Frontend:
         self._paused = True
         self._reactor.mute(self._fd)
         return False
+
+    def _on_newcomer(self) -> None:
+        while not self._closed and (told := next_event(self._monitor)):
+            self._newcomers.take(*told, self.port)
+        self._statistics.turned_away = self._newcomers.turned_away
 
     def _give_signs(self) -> None:
         """Tell the peers that were heard of lately that this node lives.
@@ -187,4 +197,8 @@ class Frontend:
             with self._outbox.lock:
                 self._closed = self._outbox.closed = True
                 self._reactor.unwatch(self._fd)
+                self._reactor.unwatch(int(self._monitor.get(zmq.FD)))
+                self._socket.disable_monitor()  # before the other end is closed: see Connection
+                self._monitor.close()
+                self._newcomers.close()
                 self._socket.close(int(max(0.0, deadline - time.monotonic()) * 1000))

@@ -35,7 +35,7 @@ _MS: Final = 1000
 _NO_RECONNECT: Final = -1
 _BACKLOG: Final = 1024
 """Connections not yet accepted: all services of a cloud may come back at once."""
-_MONITORED: Final = (
+_MONITORED: Final = int(
     zmq.EVENT_CONNECTED
     | zmq.EVENT_CLOSED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -180,10 +180,10 @@ class SocketFactory:
         """Seconds after which a silent peer is lost."""
         return self._options.heartbeat_interval + self._options.heartbeat_timeout
 
-    def monitor(self, socket: Socket) -> Socket:
+    def monitor(self, socket: Socket, events: int = _MONITORED) -> Socket:
         """A PAIR socket from which the connection events of `socket` are read."""
         address = f"inproc://monitor-{next(self._monitors)}"
-        socket.monitor(address, _MONITORED)
+        socket.monitor(address, events)
         pair = self._context.socket(zmq.PAIR)
         pair.set(zmq.LINGER, 0)
         pair.connect(address)

@@ -28,6 +28,8 @@ class Statistics:
     """Messages for which a listener's `on_message` raised."""
     misdirected: int = 0
     """Answers where nobody asks, and requests where only answers are expected."""
+    turned_away: int = 0
+    """Connections that were ended at once, for want of descriptors."""
 
 
 """Counters are plain integers: each is changed by one thread, or under the socket's lock."""

@@ -1,22 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hanging up on newcomers before the process runs out of descriptors.
-
-libzmq does not: where `accept` fails for want of one, the connection stays in the
-listening socket's queue, and the I/O thread tries again at once and for ever.
-Nothing can be opened any more either, such as a registry's file or a connection
-to Redis, so that the proxy's records would expire.
-
-The system always gives out the lowest free descriptor, so the number of a new
-connection's tells how many are in use.  One that is too near to the limit is
-ended here at once; the rest of the way back to a free descriptor is libzmq's own.
-"""
+"""A thread that hangs up on newcomers before the proxy runs out of descriptors."""
 
 from __future__ import annotations
 
 import logging
 import os
 import resource
-import socket
 import threading
 from contextlib import suppress
 from typing import Final
@@ -24,7 +13,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from zmq_core import RateLimitedLog
+from zmq_core import Newcomers
 from zmq_proxy._errors import ProxyError
 from zmq_proxy._sockets import Socket
 
@@ -32,8 +21,6 @@ __all__ = ["Door", "raise_descriptor_limit"]
 
 LOG = logging.getLogger(__name__)
 
-_RESERVE: Final = 32
-"""Descriptors that connections leave for all else that the process opens."""
 _FEWEST: Final = 128
 """Below which a proxy is of no use, and libzmq ends the process for want of its own."""
 _ADVICE: Final = "raise it (LimitNOFILE of systemd, ulimit -n), or run more proxies"
@@ -64,16 +51,18 @@ class Door:
     """
 
     def __init__(self, *sockets: Socket) -> None:
-        self.turned_away = 0
-        """Connections that were ended here."""
         self.failure: Exception | None = None
         """Why the thread ended without having been told to."""
-        self._log = RateLimitedLog(LOG)
-        events = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
-        self._monitors = [socket.get_monitor_socket(events) for socket in sockets]
+        self._newcomers = Newcomers(LOG, _ADVICE)
+        self._monitors = [socket.get_monitor_socket(Newcomers.EVENTS) for socket in sockets]
         self._ending = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="zmq-proxy-door", daemon=True)
         self._thread.start()
+
+    @property
+    def turned_away(self) -> int:
+        """Connections that were ended here."""
+        return self._newcomers.turned_away
 
     def close(self) -> None:
         """End the thread and the watching."""
@@ -82,6 +71,7 @@ class Door:
         os.close(self._ending)
         for monitor in self._monitors:
             monitor.close(0)
+        self._newcomers.close()
 
     # -- the thread ------------------------------------------------------------------
 
@@ -104,33 +94,5 @@ class Door:
 
     def _take(self, monitor: Socket) -> None:
         told = parse_monitor_message(monitor.recv_multipart())
-        if told["event"] == zmq.EVENT_ACCEPT_FAILED:
-            self._log.warning(
-                "failed",
-                "cannot accept a connection: %s; trying again",
-                os.strerror(told["value"]),
-            )
-            return
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit != resource.RLIM_INFINITY and told["value"] >= limit - _RESERVE:
-            self._turn_away(told["value"], limit)
-
-    def _turn_away(self, descriptor: int, limit: int) -> None:
-        """End a connection whose `descriptor` is libzmq's own: it sees the end and closes it."""
-        try:
-            connection = socket.socket(fileno=descriptor)
-        except OSError:
-            return  # it has ended by itself
-        try:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        finally:
-            connection.detach()
-        self.turned_away += 1
-        self._log.warning(
-            "full",
-            "hung up on a new connection: the process may have %d open descriptors and has nearly "
-            "as many; %s",
-            limit,
-            _ADVICE,
-        )
+        port = int(told["endpoint"].rpartition(b":")[2])
+        self._newcomers.take(told["event"], told["value"], port)
