@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
+import pytest
 from harness.leaks import wait_until
 from harness.service import Listening
 from harness.services import Service
 from oslo_messaging import Target
 
 from zmq_matchmaker import Key, Role
+from zmq_matchmaker.testing import RedisServer
 
 MakeService = Callable[..., Service]
 MakeTransport = Callable[..., Any]
@@ -149,7 +152,7 @@ def test_a_requeued_notification_comes_again(
     assert [event[0] for event in events(caller, "one")] == ["requeued"] * 3 + ["info"]
 
 
-def test_a_notification_that_nobody_listens_to_does_not_hold_up_the_service(
+def test_f35_a_notification_that_nobody_listens_to_does_not_hold_up_the_service(
     url: str, make_transport: MakeTransport
 ) -> None:
     send = notifier(make_transport(url, notifications=True))
@@ -170,3 +173,24 @@ def test_an_rpc_topic_and_a_notification_topic_of_one_name_do_not_cross(
     send.info({}, "event", {})
     wait_until(lambda: len(events(caller, "one")) == 1, "the notification")
     assert caller.call({}, "noted") == []
+
+
+@pytest.mark.parametrize("trouble", ["dead", "hangs"])
+def test_f35_while_the_matchmaker_is_down_notifications_are_counted_and_logged_and_nobody_waits(
+    trouble: str, make_transport: MakeTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer() as redis:
+        transport = make_transport(f"zmq+{redis.url}/x", notifications=True)
+        (redis.kill if trouble == "dead" else redis.stop)()
+        send = notifier(transport)
+        started = time.monotonic()
+        with caplog.at_level(logging.WARNING):
+            for number in range(20):
+                send.info({}, f"event {number}", {})
+        assert time.monotonic() - started < 5
+        assert transport._driver._use().statistics.notifications_dropped == 20
+        said = [record for record in caplog.records if "dropped" in record.getMessage()]
+        assert len(said) == 1
+        if trouble == "hangs":
+            redis.cont()
+        transport.cleanup()

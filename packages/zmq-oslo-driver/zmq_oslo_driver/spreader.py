@@ -132,9 +132,12 @@ class Spreader:
 
         What nobody takes is counted, logged and dropped.
         """
+        directory = self._handover.directory
+        # A source that did not answer is not waited for again by each notification.
+        patience = timeout if directory.statistics.reachable else 0.0
         try:
-            usable = set(self._handover.directory.lookup(address.lookup, timeout))
-            records = self._handover.directory.everybody(address.lookup, timeout)
+            usable = set(directory.lookup(address.lookup, patience))
+            records = directory.everybody(address.lookup, patience)
         except Unavailable as error:
             self._drop_notification(address, f"the matchmaker cannot be asked: {error}")
             return
