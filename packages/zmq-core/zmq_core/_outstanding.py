@@ -102,4 +102,12 @@ class Outstanding:
         message = nack.returned()
         if message is not None:
             self._returned(message)
+        elif nack.nack_code in (NackCode.UNSUPPORTED_VERSION, NackCode.MALFORMED):
+            # A peer that could not read a message cannot bring it back either.
+            self._log.warning(
+                ("refused", self._endpoint),
+                "%s refused a message (%s); it is lost, if nobody waited for its answer",
+                self._endpoint,
+                nack.nack_code.name.lower().replace("_", " "),
+            )
         return None
