@@ -31,7 +31,7 @@ class Cloud:
         self.url = url
         self._conf = conf
         self._make_proxy = make_proxy
-        self._make_service = make_service
+        self.make_service = make_service
         self._make_transport = make_transport
         self._make_caller = make_caller
         self._options: dict[str, Any] = {}
@@ -45,6 +45,11 @@ class Cloud:
         """The same, but for the transports of this process only."""
         for name, value in options.items():
             self._conf.set_override(name, value, group=GROUP)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that were set until now."""
+        return dict(self._options)
 
     def proxy(self, **options: Any) -> ProxyProcess:
         """One proxy, with these options of `[zmq_proxy_opts]`."""
@@ -60,7 +65,7 @@ class Cloud:
         """A service of that name that listens on `work` and on `topics`."""
         servers = [("", topic, name) for topic in ("work", *topics)]
         options = {**self._options, **(options or {})}
-        return self._make_service(self.url, *servers, options=options, **config)
+        return self.make_service(self.url, *servers, options=options, **config)
 
     def services(self, names: Iterable[str], *topics: str, **config: Any) -> list[Service]:
         """Several of them."""

@@ -82,9 +82,10 @@ class Handover:
         kind: MessageType,
         serializer: Serializer | None = None,
         message_id: bytes = b"",
+        acknowledged: bool = False,
         send_timeout: float = math.inf,
     ) -> None:
-        """Send it to one process; with `message_id`, and wait until it has acknowledged it.
+        """Send it to one process; if `acknowledged`, wait until that has said that it has it.
 
         Of `timeout`, the process may take `send_timeout` to take the message.
         """
@@ -96,7 +97,7 @@ class Handover:
                 timeout=timeout,
                 kind=kind,
                 serializer=self.serializer if serializer is None else serializer,
-                acknowledged=bool(message_id),
+                acknowledged=acknowledged,
                 message_id=message_id,
                 send_timeout=send_timeout,
                 routing_id=self._routing_id(record),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from typing import Final
 
 from zmq_core import Envelope, MalformedMessage, MessageType, RateLimitedLog, TargetKey
@@ -18,6 +19,7 @@ from zmq_oslo_driver.statistics import Statistics
 __all__ = ["Courier"]
 
 _LIMIT: Final = 1000
+_REMEMBERED: Final = 4096
 _FULL_PAUSE: Final = 0.05
 """Seconds after which those are tried again for which a queue was full."""
 
@@ -29,7 +31,9 @@ class Courier:
     and a cast's sender has long gone on by then.  So a thread of the courier's
     own drops the stale route and tries the others.  It waits for none of them, nor
     for the matchmaker: what finds nobody now is tried again a little later, until
-    `send_timeout` or, of a notification, `notify_timeout` seconds after it came back.
+    `send_timeout` or, of a notification, `notify_timeout` seconds after it came back for
+    the first time from somebody who does not listen: a stale record that nobody withdraws
+    must not keep it going for ever.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Courier:
         self._log = log
         self._changed = threading.Condition(threading.Lock())
         self._lines = Lines(_LIMIT)
+        self._deadlines: OrderedDict[bytes, float] = OrderedDict()
+        """By the id of what came back lately."""
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -59,17 +65,28 @@ class Courier:
         """
         notification = envelope.type is MessageType.NOTIFY
         now = time.monotonic()
-        deadline = now + (self._notify_timeout if notification else self._send_timeout)
+        patience = self._notify_timeout if notification else self._send_timeout
         due = now if refuser else now + _FULL_PAUSE
         with self._changed:
-            if not self._closed and self._lines.add(Returned(refuser, envelope, deadline), due):
+            deadline = now + patience
+            if refuser:
+                deadline = self._deadlines.setdefault(envelope.id, deadline)
+                if len(self._deadlines) > _REMEMBERED:
+                    self._deadlines.popitem(last=False)
+            over = now > deadline
+            if (
+                not over
+                and not self._closed
+                and self._lines.add(Returned(refuser, envelope, deadline), due)
+            ):
                 self._changed.notify_all()
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="zmq-returned", daemon=True)
                     thread.start()
                     self._thread = thread
                 return
-        self._lost(envelope, "the transport is closed" if self._closed else "too many came back")
+        why = "the transport is closed" if self._closed else "too many came back"
+        self._lost(envelope, "nobody has taken it in time" if over else why)
 
     def await_room(self, address: Address, timeout: float) -> bool:
         """Wait until no casts to `address` that came back are left; false if some still are."""

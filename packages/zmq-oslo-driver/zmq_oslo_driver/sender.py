@@ -132,6 +132,7 @@ class Sender:
                     timeout,
                     MessageType.CAST,
                     message_id=message_id,
+                    acknowledged=True,
                     send_timeout=attempts.patience(),
                 )
             except NotDelivered as error:
@@ -151,13 +152,22 @@ class Sender:
     def hand_on(self, address: Address, records: Sequence[Record], envelope: Envelope) -> str:
         """Send a message that came back to the first of `records` that takes it at once.
 
-        Returns why none does, or nothing.  None is blamed: a connection may be on its way.
+        It keeps its id.  Returns why none does, or nothing.  None is blamed: a connection
+        may be on its way.
         """
         kind = envelope.type if envelope.type is MessageType.NOTIFY else MessageType.CAST
         problem = f"nobody else listens on {address}"
         for record in self._turns.order(address.lookup, records, address.wire.server):
             try:
-                self._handover.send(record, address, envelope.body, 0.0, kind, envelope.serializer)
+                self._handover.send(
+                    record,
+                    address,
+                    envelope.body,
+                    0.0,
+                    kind,
+                    envelope.serializer,
+                    message_id=envelope.id,
+                )
             except NotDelivered as error:
                 problem = str(error)
             else:
