@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts of their own: network namespaces, connected by a switch in one more of them.
 
-Nothing is changed outside the namespaces.  Needs root and iproute2
-(`@pytest.mark.root`).
+What loses, delays or reorders single packets is `harness.wire`.  Nothing is changed
+outside the namespaces.  Needs root and iproute2 (`@pytest.mark.root`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _NUMBERS: Final = itertools.count()
 class Network:
     """One network with these hosts; gone with the block."""
 
-    def __init__(self, hosts: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str], *, ipv6_only: bool = False) -> None:
         self._name = f"zmq-{os.getpid()}-{next(_NUMBERS)}"
         self._hosts = {host: number for number, host in enumerate(hosts, 1)}
+        self._ipv6_only = ipv6_only
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
@@ -43,8 +44,8 @@ class Network:
             self._ip("netns", "delete", self._made.pop())
 
     def address(self, host: str) -> str:
-        """Its IPv4 address."""
-        return f"10.77.0.{self._hosts[host]}"
+        """Its only one."""
+        return f"{'fd77::' if self._ipv6_only else '10.77.0.'}{self._hosts[host]}"
 
     def on(self, host: str) -> tuple[str, ...]:
         """What to put in front of a command so that it runs there."""
@@ -57,11 +58,6 @@ class Network:
     def heal(self, host: str) -> None:
         """Put it back in."""
         self._ip("-n", self._switch, "link", "set", self._port(host), "up")
-
-    def spoil(self, host: str, *netem: str) -> None:
-        """What goes to `host` meets `tc netem` with these parameters."""
-        self._run("tc", "-n", self._switch, "qdisc", "replace", "dev", self._port(host), "root",
-                  "netem", *netem)  # fmt: skip
 
     @property
     def _switch(self) -> str:
@@ -83,7 +79,9 @@ class Network:
         self._ip("-n", self._switch, "link", "add", self._port(host), "type", "veth",
                  "peer", "name", "eth0", "netns", namespace)  # fmt: skip
         self._ip("-n", self._switch, "link", "set", self._port(host), "master", "switch", "up")
-        self._ip("-n", namespace, "address", "add", f"{self.address(host)}/24", "dev", "eth0")
+        length, *flags = ("64", "nodad") if self._ipv6_only else ("24",)
+        self._ip("-n", namespace, "address", "add", f"{self.address(host)}/{length}",
+                 "dev", "eth0", *flags)  # fmt: skip
         for adapter in ("lo", "eth0"):
             self._ip("-n", namespace, "link", "set", adapter, "up")
 

@@ -23,6 +23,7 @@ from zmq_core import (
     Incoming,
     MessageType,
     Node,
+    NodeOptions,
     NotDelivered,
     PeerLost,
     PeerUnreachable,
@@ -278,6 +279,29 @@ def test_peer_that_returns_on_the_same_port_two_hundred_times_is_found_again_eac
         files = files or len(os.listdir("/proc/self/fd"))
         until(lambda files=files: len(os.listdir("/proc/self/fd")) <= files)
         until(lambda: not client.links)
+
+
+def test_f08_peer_that_returns_a_thousand_times_on_a_new_port_leaves_no_socket_behind(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    client = make_node()
+    server = Node(NodeOptions(bind_address="127.0.0.1"))
+    endpoints: set[str] = set()
+    most = 0
+    for number in range(1000):
+        if number % 100 == 1:
+            most = max(most, len(os.listdir("/proc/self/fd")))
+        server.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+        endpoints.add(server.bind())
+        assert client.request(server.bind(), KEY, b"x", timeout=10).body == b"x"
+        server.close()
+        server = Node(NodeOptions(bind_address="127.0.0.1"))
+        until(lambda: not client.links)
+        if number == 10:
+            few = len(os.listdir("/proc/self/fd"))
+    assert len(endpoints) > 100, "as a rule the port is another"
+    assert most < few + 30
+    until(lambda: len(os.listdir("/proc/self/fd")) <= few)
 
 
 def test_connection_that_ends_while_idle_is_forgotten(

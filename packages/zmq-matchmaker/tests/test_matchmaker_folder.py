@@ -161,7 +161,7 @@ def test_a_process_of_another_container_or_host_is_trusted_until_its_record_expi
     assert matchmaker.lookup([KEY]) == [()]
 
 
-def test_a_clock_that_jumps_expires_nothing(matchmaker: Matchmaker, tmp_path: Path) -> None:
+def test_f29_a_clock_that_jumps_expires_nothing(matchmaker: Matchmaker, tmp_path: Path) -> None:
     matchmaker.register([(KEY, RECORD)], 60)
     rewrite(tmp_path, until=time.time() - 3600)
     assert matchmaker.lookup([KEY]) == [(RECORD,)]
@@ -288,7 +288,7 @@ def test_threads_that_are_the_first_to_use_it_at_once_remove_what_they_registere
         sys.setswitchinterval(interval)
 
 
-def test_readers_see_a_record_whole_while_others_write_and_remove_theirs(
+def test_f34_readers_see_a_record_whole_while_others_write_and_remove_theirs(
     matchmaker: Matchmaker, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     matchmaker.register([(KEY, RECORD)], 60)
@@ -310,6 +310,30 @@ def test_readers_see_a_record_whole_while_others_write_and_remove_theirs(
     finally:
         for child in children:
             child.kill()
+    assert caplog.records == []
+
+
+def test_f34_writers_that_are_killed_in_the_midst_leave_no_half_of_a_record(
+    matchmaker: Matchmaker, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    matchmaker.register([(KEY, RECORD)], 60)
+    allowed = {RECORD.endpoint, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"}
+    for looks in (1, 7, 20, 50):
+        children = [Child(url, 1), Child(url, 2)]
+        try:
+            for child in children:
+                child.say("again")
+            for _ in range(looks):
+                found = matchmaker.lookup([KEY])[0]
+                assert RECORD in found
+                assert {record.endpoint for record in found} <= allowed
+        finally:
+            for child in children:
+                child.kill()
+        for file in files(tmp_path):
+            if file.suffix == ".record":
+                assert msgspec.json.decode(file.read_bytes())["owner"], "it is whole"
+    assert matchmaker.lookup([KEY]) == [(RECORD,)]
     assert caplog.records == []
 
 
