@@ -43,7 +43,7 @@ with Node(OPTIONS) as server, Node(OPTIONS) as old:
         began, used = time.monotonic(), time.process_time()
         try:
             server.request(endpoint, TargetKey("openstack", "nobody"), b"", timeout=0.5)
-        except NotDelivered:
+        except (NotDelivered, PeerLost):  # it hangs up on itself
             pass
         assert time.process_time() - used < 0.3
         for fd in hoarded:
