@@ -74,6 +74,9 @@ def distribution(name, entry_points=None, loads=(), documents=()):
         stevedore_namespaces=loads or None,
     )
 
+    # For tests/test_fault_cases.py, which reads them.
+    files(name="test-sources", sources=["tests/**/test_*.py"])
+
     python_distribution(
         name="dist",
         dependencies=[":lib", ":metadata"],

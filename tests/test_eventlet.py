@@ -28,7 +28,9 @@ def report(
     return said
 
 
-def test_green_threads_call_side_by_side_and_the_hub_goes_on(report: list[dict[str, Any]]) -> None:
+def test_f28_green_threads_call_side_by_side_and_the_hub_goes_on(
+    report: list[dict[str, Any]],
+) -> None:
     slow, many, timeout, end, server = report
     assert 1.0 <= slow["slow_calls"] < 2.0, "20 calls of one second, at once"
     assert many["right"], "1000 green threads each got their own answer"

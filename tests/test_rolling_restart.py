@@ -47,7 +47,7 @@ def test_a_rolling_restart_of_three_servers_costs_no_call_and_no_pause(road: Clo
     assert callers.longest_gap < 1
 
 
-def test_a_killed_server_costs_the_calls_that_it_held_and_nobody_stalls(road: Cloud) -> None:
+def test_f03_a_killed_server_costs_the_calls_that_it_held_and_nobody_stalls(road: Cloud) -> None:
     services = road.services(NAMES)
     caller = client(road.transport(), timeout=60)
     with Callers(lambda: caller.call({}, "echo", value=1)) as callers:

@@ -130,7 +130,7 @@ def test_what_reaches_a_process_that_closes_comes_back(cloud: Cloud) -> None:
     wait_until(lambda: taken + len(stayed.call({}, "noted")) == number, "none was lost")
 
 
-def test_a_proxy_that_is_stopped_costs_no_call(cloud: Cloud) -> None:
+def test_f17_a_proxy_that_is_stopped_costs_no_call(cloud: Cloud) -> None:
     proxies = cloud.proxies(3)
     cloud.service("one")
     caller = client(cloud.transport())
@@ -143,7 +143,7 @@ def test_a_proxy_that_is_stopped_costs_no_call(cloud: Cloud) -> None:
     assert callers.failures == []
 
 
-def test_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(cloud: Cloud) -> None:
+def test_f15_a_proxy_that_is_killed_costs_no_more_than_what_was_inside_it(cloud: Cloud) -> None:
     proxies = cloud.proxies(3)
     cloud.service("one")
     caller = client(cloud.transport())
@@ -189,7 +189,7 @@ def test_the_callers_of_a_killed_server_learn_it(cloud: Cloud) -> None:
     killer.join()
 
 
-def test_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_next(
+def test_f16_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_next(
     cloud: Cloud,
 ) -> None:
     cloud.configure_transports(zmq_send_timeout=1.0)

@@ -150,7 +150,7 @@ def test_a_notification_goes_past_a_listener_that_does_not_answer(
     wait_until(lambda: len(caller.call({}, "notified")) == 6, "all are heard")
 
 
-def test_a_listener_that_does_not_read_is_waited_for_once_and_forgotten_with_its_record(
+def test_f35_a_listener_that_does_not_read_is_waited_for_once_and_forgotten_with_its_record(
     file_url: str, full: str, make_transport: MakeTransport, conf: Any
 ) -> None:
     transport = make_transport(file_url, notifications=True)

@@ -42,7 +42,7 @@ def test_node_that_was_never_used_opens_nothing_and_closes(make_node: Callable[.
 
 
 @pytest.mark.parametrize("requests", [1, 5])
-def test_close_from_another_thread_wakes_all_who_wait(
+def test_f28_close_from_another_thread_wakes_all_who_wait(
     make_node: Callable[..., Node], until: Callable[..., None], requests: int
 ) -> None:
     server, client = make_node(), make_node()
@@ -154,7 +154,7 @@ def test_messages_that_were_handed_over_leave_before_close_returns(
     until(lambda: len(got) == 200)
 
 
-def test_close_with_unsent_messages_ends_within_linger(make_node: Callable[..., Node]) -> None:
+def test_f28_close_with_unsent_messages_ends_within_linger(make_node: Callable[..., Node]) -> None:
     server, client = make_node(recv_hwm=1), make_node(send_hwm=5, linger=0.5)
     server.listen(KEY, lambda incoming: None, backlog=1)
     while True:
@@ -278,7 +278,7 @@ def in_a_forked_child(work: Callable[[], Any]) -> str:
     return outcome
 
 
-def test_forked_child_may_not_use_the_parents_node_but_may_make_its_own(
+def test_f28_forked_child_may_not_use_the_parents_node_but_may_make_its_own(
     make_node: Callable[..., Node],
 ) -> None:
     node = make_node()

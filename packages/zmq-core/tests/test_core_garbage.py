@@ -77,7 +77,7 @@ def ask(stranger: zmq.Socket[bytes], frames: list[bytes]) -> Envelope:
     return decode(stranger.recv_multipart())
 
 
-def test_random_frames_are_counted_and_change_nothing(
+def test_f24_random_frames_are_counted_and_change_nothing(
     server: Node, answers: Callable[[], bool], stranger: zmq.Socket[bytes]
 ) -> None:
     seed = random.randrange(2**32)
@@ -110,7 +110,7 @@ def test_an_empty_message_of_an_interrupted_sender_is_no_news(
     assert answers()
 
 
-def test_mutated_messages_are_answered_or_counted_and_change_nothing(
+def test_f24_mutated_messages_are_answered_or_counted_and_change_nothing(
     server: Node, answers: Callable[[], bool], stranger: zmq.Socket[bytes]
 ) -> None:
     seed = random.randrange(2**32)
@@ -144,7 +144,7 @@ def test_other_version_is_refused_by_name(stranger: zmq.Socket[bytes]) -> None:
 
 
 @pytest.mark.parametrize(("offset", "value"), [(3, 0), (3, 10), (3, 255), (5, 3)])
-def test_unknown_type_or_serializer_is_refused_with_its_id(
+def test_f24_unknown_type_or_serializer_is_refused_with_its_id(
     stranger: zmq.Socket[bytes], offset: int, value: int
 ) -> None:
     frames = encode(CALL)
@@ -190,7 +190,7 @@ def test_garbage_among_others_messages_costs_none_of_them(
         assert client.request(server.bind(), KEY, body, timeout=10).body == body
 
 
-def test_oversize_frame_ends_the_connection_of_its_sender_only(
+def test_f24_oversize_frame_ends_the_connection_of_its_sender_only(
     server: Node, answers: Callable[[], bool]
 ) -> None:
     context = zmq.Context()

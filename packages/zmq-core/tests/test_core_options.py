@@ -132,7 +132,7 @@ def test_every_address_is_advertised_by_a_name_that_resolves(bind_address: str) 
         ("lo", ["127.0.0.1"]),
     ],
 )
-def test_node_is_reached_at_the_address_that_it_binds(
+def test_f33_node_is_reached_at_the_address_that_it_binds(
     make_node: Callable[..., Node], bind_address: str, reached_at: list[str]
 ) -> None:
     server, client = make_node(bind_address=bind_address), make_node()

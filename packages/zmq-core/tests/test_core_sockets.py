@@ -108,7 +108,7 @@ def test_listening_socket_refuses_to_drop_what_it_cannot_route(router: Socket) -
         send_whole(router, [b"nobody", b"x"])
 
 
-def test_peer_that_comes_back_takes_its_routing_id_over(
+def test_f09_peer_that_comes_back_takes_its_routing_id_over(
     factory: SocketFactory, router: Socket
 ) -> None:
     port = router.bind_to_random_port("tcp://127.0.0.1")

@@ -52,7 +52,7 @@ def known_to(server: RedisServer, key: Key = KEY) -> tuple[Record, ...]:
         matchmaker.close()
 
 
-def test_calls_go_on_and_records_are_written_while_sentinels_fail_over(
+def test_f13_calls_go_on_and_records_are_written_while_sentinels_fail_over(
     sentinels: RedisSentinels, make_directory: MakeDirectory, until: Until
 ) -> None:
     url = f"{sentinels.url}/a"

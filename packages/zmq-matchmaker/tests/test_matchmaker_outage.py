@@ -188,7 +188,7 @@ def test_a_host_name_that_is_none_is_named(make_directory: MakeDirectory, host: 
         make_directory(f"redis://{host}/x").lookup(KEY, 10)
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(
+def test_f11_an_outage_is_told_once_and_so_is_its_end(
     redis: RedisServer,
     url: str,
     make_directory: MakeDirectory,

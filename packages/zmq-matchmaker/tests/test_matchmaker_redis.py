@@ -75,7 +75,7 @@ def test_whatever_the_number_of_entries_one_command_is_enough(
 
 
 @pytest.mark.parametrize("wrong", [-DAY, DAY])
-def test_a_client_whose_clock_is_wrong_registers_and_finds_what_the_server_knows(
+def test_f29_a_client_whose_clock_is_wrong_registers_and_finds_what_the_server_knows(
     matchmaker: Matchmaker, admin: Any, monkeypatch: pytest.MonkeyPatch, wrong: float
 ) -> None:
     right = time.time

@@ -98,7 +98,7 @@ def test_senders_are_told_of_a_publisher_later_than_subscribers(
     until(lambda: members() == {FRONTEND, BACKEND})
 
 
-def test_a_subscriber_that_does_not_read_misses_messages_and_others_get_them_all(
+def test_f23_a_subscriber_that_does_not_read_misses_messages_and_others_get_them_all(
     deployment: Any, peers: Peers, until: Until
 ) -> None:
     process = deployment.start("--role", "publisher")
