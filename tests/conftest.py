@@ -13,14 +13,14 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_config import cfg
+from oslo_messaging.conffixture import ConfFixture
+
 from harness.cloud import Cloud
 from harness.leaks import assert_nothing_left, holdings
 from harness.nursery import Nursery
 from harness.proxies import ProxyProcess
 from harness.services import CallerProcess, Service, make_nursery
-from oslo_config import cfg
-from oslo_messaging.conffixture import ConfFixture
-
 from zmq_matchmaker.testing import RedisServer
 
 MakeTransport = Callable[..., Any]

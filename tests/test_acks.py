@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from oslo_messaging import MessageDeliveryFailure
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.traffic import Callers, client
-from oslo_messaging import MessageDeliveryFailure
 
 PROXIED = {"use_router_proxy": True, "use_pub_sub": False, "rpc_use_acks": True}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness.cloud import Cloud
 from harness.network import Network
 from harness.services import Service

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from harness.cloud import Cloud
 from harness.journal import RUN, SUCCEEDED, read
 from harness.leaks import peak_memory, wait_until

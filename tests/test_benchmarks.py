@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from harness.leaks import is_alive, wait_until
 from harness.services import child_environment
 

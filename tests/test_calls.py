@@ -14,12 +14,12 @@ from pathlib import Path
 
 import oslo_messaging
 import pytest
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, RemoteError, Target
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.services import Service
 from harness.traffic import at_once, client
-from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, RemoteError, Target
-
 from zmq_matchmaker import Key, Record, Role
 from zmq_oslo_driver.errors import ServerLost
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_messaging import Target
+
 from harness.leaks import wait_until
 from harness.services import Service
 from harness.traffic import client
-from oslo_messaging import Target
-
 from zmq_oslo_driver import runtime as runtimes
 from zmq_oslo_driver.errors import CleanedUp
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness.clock import COMPILER, WallClock
 from harness.cloud import Cloud
 from harness.services import CallerProcess
-
 from zmq_matchmaker.testing import RedisServer
 
 PACKAGES = Path(__file__).resolve().parent.parent / "packages"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from harness.leaks import is_alive, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent

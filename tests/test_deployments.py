@@ -13,13 +13,13 @@ from typing import Any
 import oslo_messaging
 import psutil
 import pytest
+from oslo_config import cfg
+
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
 from harness.services import Service
 from harness.traffic import at_once, client
-from oslo_config import cfg
-
 from zmq_matchmaker import Role
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "deployment"

@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.services import Service
 from harness.strangers import dial, was_cut_off
 from harness.traffic import client
-from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
-
 from zmq_matchmaker import Key, Role
 
 LOOKED_AT = 2.0

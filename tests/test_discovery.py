@@ -12,11 +12,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
-from harness.leaks import wait_until
-from harness.services import Service
 from oslo_config import cfg
 from oslo_messaging import Target
 
+from harness.leaks import wait_until
+from harness.services import Service
 from zmq_matchmaker import Directory, Key, MatchmakerURL, Record, Role, load
 from zmq_matchmaker.testing import RedisSentinels, RedisServer
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 import oslo_messaging
 import pytest
+
 from harness.cloud import Cloud
 from harness.leaks import open_descriptors, wait_until
 from harness.services import Child, python
 from harness.traffic import Callers, at_once, client, established
-
 from zmq_matchmaker.testing import RedisServer
 
 NAMES = ("one", "two", "three", "four")

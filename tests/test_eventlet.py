@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from harness.services import Child, Service, python
 
 MakeService = Callable[..., Service]

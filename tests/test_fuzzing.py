@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fuzzing import corpus, frames
-from fuzzing.targets import TARGETS, Target, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fuzzing import corpus, frames
+from fuzzing.targets import TARGETS, Target, load
 
 # As requirements.txt says; where it is there, its absence is a failure.
 ATHERIS_EXISTS = (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from harness.cloud import Cloud
 from harness.journal import RUN, SUCCEEDED, Event, read
 from harness.leaks import wait_until

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness.cloud import Cloud
 from harness.journal import BEGUN, FAILED, RUN, SUCCEEDED, read
 from harness.network import Network

@@ -11,11 +11,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_messaging import Target
+
 from harness.leaks import wait_until
 from harness.service import Listening
 from harness.services import Service
-from oslo_messaging import Target
-
 from zmq_matchmaker import Key, Role
 from zmq_matchmaker.testing import RedisServer
 

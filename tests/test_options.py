@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import oslo_messaging
 import pytest
+from oslo_config import cfg, generator
+
 from harness.options.bench import Bench
 from harness.options.proxies import running
 from harness.options.rows import PROXY, REDIS, ZMQ, Row
 from harness.options.table import TABLE
 from harness.services import child_environment
 from harness.traffic import at_once
-from oslo_config import cfg, generator
-
 from zmq_matchmaker.testing import RedisServer
 from zmq_oslo_driver import options
 from zmq_oslo_driver.errors import InvalidConfiguration

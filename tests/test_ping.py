@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
-from harness.services import Service, child_environment
 from oslo_messaging import Target
+
+from harness.services import Service, child_environment
 
 MakeService = Callable[..., Service]
 MakeTransport = Callable[..., Any]

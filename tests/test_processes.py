@@ -14,11 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
+
 from harness import journal, parting, prefork
 from harness.account import Account, Trouble
 from harness.leaks import wait_until
 from harness.services import CallerProcess, Child, Service, python
-
 from zmq_matchmaker import Key, Role
 
 MakeCaller = Callable[..., CallerProcess]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from harness.honest import HonestPair
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
@@ -32,7 +33,6 @@ from harness.strangers import (
     shake_hands,
     was_cut_off,
 )
-
 from zmq_core import MessageType, NackCode, encode
 from zmq_matchmaker import Key, MatchmakerURL, Role, load
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from harness.services import child_environment
 
 PATIENCE = 400.0

@@ -10,10 +10,10 @@ from typing import Any
 
 import oslo_messaging
 import pytest
-from harness.leaks import wait_until
-from harness.services import Service
 from oslo_messaging import Target
 
+from harness.leaks import wait_until
+from harness.services import Service
 from zmq_core import Envelope, MessageType, Serializer, TargetKey
 from zmq_oslo_driver.serialization import Request
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import pytest
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.services import Service
 from harness.traffic import Callers, client
-
 from zmq_oslo_driver.errors import ServerLost
 
 NAMES = ("one", "two", "three")

@@ -14,13 +14,13 @@ from typing import Any
 import oslo_messaging
 import psutil
 import pytest
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.proxies import ProxyProcess
 from harness.service import Listening
 from harness.traffic import Callers, client, established
-from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
-
 from zmq_matchmaker import Key, Record, Role
 from zmq_oslo_driver.errors import ServerLost
 

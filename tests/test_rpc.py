@@ -12,11 +12,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
-from harness.leaks import wait_until
-from harness.services import Service
 from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
+from harness.leaks import wait_until
+from harness.services import Service
 from zmq_matchmaker import Key, Role
 from zmq_oslo_driver.errors import CleanedUp, SerializationError, ServerLost
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import oslo_messaging
+from oslo_messaging import Target
+
 from harness.leaks import wait_until
 from harness.service import Listening
 from harness.services import Service, child_environment
-from oslo_messaging import Target
 
 # The body of the console script oslo-messaging-send-notification, which a sandbox without
 # installed scripts has not on its PATH.

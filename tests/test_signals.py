@@ -13,11 +13,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_messaging import Target
+
 from harness.leaks import open_descriptors, wait_until
 from harness.services import Child, Service, python
 from harness.traffic import Callers, client
-from oslo_messaging import Target
-
 from zmq_oslo_driver import runtime as runtimes
 from zmq_oslo_driver.ending import PATIENCE
 

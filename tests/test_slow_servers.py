@@ -12,11 +12,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_messaging import MessageDeliveryFailure, Target
+
 from harness.leaks import wait_until
 from harness.service import Listening
 from harness.services import Service
-from oslo_messaging import MessageDeliveryFailure, Target
-
 from zmq_core import NOTIFICATIONS, REQUESTS, Node, NodeOptions, QueueFull, TargetKey
 from zmq_matchmaker import Key, Record, Role
 

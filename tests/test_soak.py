@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness.account import Account, Life, Trouble
 from harness.journal import BEGUN, FAILED, RUN, SUCCEEDED, Event
 from harness.soak import Plan, Soak

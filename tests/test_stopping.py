@@ -11,11 +11,11 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from oslo_messaging import Target
+
 from harness.leaks import wait_until
 from harness.service import Endpoint, NotificationEndpoint
 from harness.traffic import Callers, client
-from oslo_messaging import Target
-
 from zmq_matchmaker.testing import RedisServer
 from zmq_oslo_driver.errors import CleanedUp
 

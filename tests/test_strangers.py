@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.strangers import dial, was_cut_off

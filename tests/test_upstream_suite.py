@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harness.services import child_environment
 
 EXPECTED = 20

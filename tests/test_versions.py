@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
+from oslo_messaging import MessagingTimeout
+
 from harness.cloud import Cloud
 from harness.leaks import wait_until
 from harness.traffic import client
-from oslo_messaging import MessagingTimeout
-
 from zmq_core import Envelope, MessageType, NackCode, Serializer, TargetKey, decode, encode
 from zmq_matchmaker import Key, Record, Role
 from zmq_oslo_driver.serialization import Request

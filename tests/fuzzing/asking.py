@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import zmq
-from harness.leaks import wait_until
 
 from fuzzing import protocol
 from fuzzing.frames import unpack
 from fuzzing.peers import LARGEST, OPTIONS, PATIENCE, HonestPair
 from fuzzing.watch import Watch, compare, counted
+from harness.leaks import wait_until
 from zmq_core import (
     CoreError,
     Envelope,

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from harness.leaks import wait_until
-
 from zmq_core import Statistics
 
 __all__ = ["Watch", "compare", "counted"]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import oslo_messaging
-from harness.leaks import wait_until
 from oslo_config import cfg
 
+from harness.leaks import wait_until
 from real_service.api import API
 from real_service.mistral import Mistral
 

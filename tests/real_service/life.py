@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from harness.leaks import wait_until
-
 from real_service.api import API, Hook
 from real_service.definitions import ACTION, WORKBOOK, WORKFLOWS
 from real_service.mistral import Mistral

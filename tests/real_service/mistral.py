@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Self
 
 import psutil
-from harness.leaks import is_alive, wait_until
 
+from harness.leaks import is_alive, wait_until
 from real_service.api import API
 from real_service.environment import Environment, clean
 from zmq_matchmaker import Listing, MatchmakerURL, load

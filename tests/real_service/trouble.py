@@ -8,7 +8,6 @@ from typing import Final
 
 from harness.leaks import wait_until
 from harness.traffic import at_once
-
 from real_service.mistral import Mistral
 
 __all__ = ["lose_an_executor", "replace_an_executor", "run_many"]
