@@ -104,6 +104,7 @@ def crowd(redis_url: str) -> Iterator[list[str]]:
         child.__exit__(None, None, None)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_hundred_thousand_calls_to_five_hundred_servers_take_few_connections_and_leak_none(

@@ -18,6 +18,8 @@ eventlet.monkey_patch()
 import json, os, sys, threading, time
 from zmq_core import *
 
+pytestmark = pytest.mark.alone
+
 KEY = TargetKey("openstack", "echo")
 endpoint = sys.argv[1]
 stalls = []

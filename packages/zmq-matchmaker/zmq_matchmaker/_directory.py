@@ -88,6 +88,11 @@ class Directory:
             unwritten=self._registrations.unwritten,
         )
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the source answered when it was last asked."""
+        return self._upkeep.statistics.reachable
+
     # -- looking up ------------------------------------------------------------------
 
     def lookup(self, key: Key, timeout: float | None) -> tuple[Record, ...]:

@@ -134,7 +134,7 @@ class Spreader:
         """
         directory = self._handover.directory
         # A source that did not answer is not waited for again by each notification.
-        patience = timeout if directory.statistics.reachable else 0.0
+        patience = timeout if directory.reachable else 0.0
         try:
             usable = set(directory.lookup(address.lookup, patience))
             records = directory.everybody(address.lookup, patience)
