@@ -75,14 +75,20 @@ class Stage:
         assert begun == answered | failed
 
 
-@pytest.fixture(params=["direct", "routers"])
+@pytest.fixture(params=["direct", "routers", "publishers"])
 def stage(request: pytest.FixtureRequest, cloud: Cloud, tmp_path: Path) -> Iterator[Stage]:
-    routers = ("router-1", "router-2") if request.param == "routers" else ()
-    cloud.configure(use_router_proxy=bool(routers), use_pub_sub=False)
-    with Network([*NAMES, "client", *routers]) as network:
+    road = request.param
+    proxies = () if road == "direct" else ("proxy-1", "proxy-2")
+    cloud.configure(use_router_proxy=road == "routers", use_pub_sub=road == "publishers")
+    with Network([*NAMES, "client", *proxies]) as network:
         at_once(
-            functools.partial(cloud.proxy, prefix=network.on(name), host=network.address(name))
-            for name in routers
+            functools.partial(
+                cloud.proxy,
+                prefix=network.on(name),
+                host=network.address(name),
+                role=road.removesuffix("s"),
+            )
+            for name in proxies
         )
         made = Stage(cloud, network, tmp_path)
         yield made

@@ -12,13 +12,13 @@ import pytest
 if TYPE_CHECKING:
     import eventlet  # noqa: F401 - the scripts need it; so builds that infer requirements know
 
+pytestmark = pytest.mark.alone
+
 GREEN = """
 import eventlet
 eventlet.monkey_patch()
 import json, os, sys, threading, time
 from zmq_core import *
-
-pytestmark = pytest.mark.alone
 
 KEY = TargetKey("openstack", "echo")
 endpoint = sys.argv[1]
