@@ -26,8 +26,6 @@ from zmq_oslo_driver import options
 from zmq_oslo_driver.errors import InvalidConfiguration
 from zmq_proxy import new_config
 
-pytestmark = pytest.mark.alone
-
 KNOWN: Final = {
     ZMQ: "rpc_zmq_host rpc_zmq_bind_address rpc_zmq_min_port rpc_zmq_max_port "
     "rpc_zmq_bind_port_retries rpc_zmq_matchmaker rpc_zmq_serialization rpc_zmq_topic_backlog "
