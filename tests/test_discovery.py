@@ -215,16 +215,18 @@ def test_f30_a_thousand_services_do_not_all_come_back_at_one_moment(
             directory.announce([entry])
         with redis.client() as admin:
             admin.config_set("maxclients", 5000)
+            before = int(admin.info("stats")["total_commands_processed"])
             admin.flushall()
             began = time.monotonic()
             counts: list[tuple[float, int]] = []
-            commands: list[tuple[float, int]] = []
+            commands: list[tuple[float, float, int]] = []
 
             def leases() -> int:
                 count = int(admin.zcard("zmq:{x}:leases"))
-                done = int(admin.info("stats")["total_commands_processed"])
                 counts.append((time.monotonic() - began, count))
-                commands.append((time.monotonic() - began, done - 2 * len(counts)))
+                asked = time.monotonic() - began
+                done = int(admin.info("stats")["total_commands_processed"])
+                commands.append((asked, time.monotonic() - began, done - before - 2 * len(counts)))
                 return count
 
             wait_until(lambda: leases() == number, "all registered again", timeout=15)
@@ -236,9 +238,10 @@ def test_f30_a_thousand_services_do_not_all_come_back_at_one_moment(
         for when, count in counts:
             soon = max(later for moment, later in counts if moment < when + 0.5)
             assert soon - count < number / 2
-        for when, done in commands:
-            soon = max(later for moment, later in commands if moment < when + 1)
-            assert soon - done < 10 * number, "commands in a second"
+        for asked, _, done in commands:
+            # A thread among a thousand may learn late what Redis told long before.
+            soon = max((later for _, told, later in commands if told < asked + 1), default=done)
+            assert soon - done < 0.4 * commands[-1][-1], "what they ask of Redis is spread, too"
     finally:
         threads = [threading.Thread(target=directory.close) for directory in directories]
         for thread in threads:
