@@ -10,8 +10,6 @@ import pytest
 
 from harness.services import Child, Service, python
 
-pytestmark = pytest.mark.alone
-
 MakeService = Callable[..., Service]
 
 HUB_STALL = 0.05

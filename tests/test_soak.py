@@ -20,7 +20,6 @@ from harness.soak import Plan, Soak
     [{}, {"use_router_proxy": True, "rpc_use_acks": True}],
     ids=["publishers", "routers with acks"],
 )
-@pytest.mark.alone
 def test_no_message_is_unaccounted_for(options: dict[str, Any], tmp_path: Path) -> None:
     plan = Plan(
         seconds=10, seed=4, servers=4, callers=4, proxies=2, calm=(0.5, 2.0), options=options
