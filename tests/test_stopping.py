@@ -78,7 +78,7 @@ def test_a_server_that_is_started_after_its_transport_was_cleaned_up_says_so(
     transport = make_transport(file_url)
     listener = transport._driver.listen(Target(topic="work", server="one"), 1, None)
     transport.cleanup()
-    with pytest.raises(CleanedUp, match="before this server was started"):
+    with pytest.raises(CleanedUp, match="this server's transport was cleaned up"):
         listener.start(lambda messages: None)
     assert directory.statistics.announced == 0
 

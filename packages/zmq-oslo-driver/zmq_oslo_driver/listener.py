@@ -85,7 +85,7 @@ class ZmqListener(Listener):
 
     def _check_usable(self) -> None:
         if self._ended:
-            raise CleanedUp("the transport was cleaned up before this server was started")
+            raise CleanedUp("this server's transport was cleaned up; make a new one")
 
     def _start(self, on_incoming_callback: Callback) -> None:
         self._runtime.joined(self)
