@@ -64,8 +64,8 @@ class Notifications:
 def main() -> None:
     """Serve until SIGTERM, or until whoever holds our standard input has gone."""
     url, name = sys.argv[1:]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in all threads to come, too
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     logging.basicConfig(level="WARNING", format=f"%(levelname)s {name} %(name)s: %(message)s")
     cfg.CONF([], project="demo")
     rpc = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
@@ -87,9 +87,10 @@ def main() -> None:
     ]
     for server in servers:
         server.start()
-    threading.Thread(target=_follow_client, args=[stopping], daemon=True).start()
+    threading.Thread(target=_follow_client, daemon=True).start()
     print("ready", flush=True)
-    stopping.wait()
+    signal.sigwait({signal.SIGTERM})
+    stopping.set()
     # A client that was interrupted may have left a call, which is refused now: no news.
     logging.disable(logging.WARNING)
     for server in servers:
@@ -99,10 +100,10 @@ def main() -> None:
     notify.cleanup()
 
 
-def _follow_client(stopping: threading.Event) -> None:
+def _follow_client() -> None:
     """The client holds the other end of standard input: should it be killed, we end too."""
     sys.stdin.read()
-    stopping.set()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import random
-import signal
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import Target
 
+from harness.asked import AskedToEnd
 from harness.journal import BEGUN, FAILED, SUCCEEDED, Journal
 from harness.leaks import holdings, peak_memory, settled_holdings
 
@@ -87,8 +87,8 @@ class Caller:
         self._longest_gap = 0.0
         self._longest = 0.0
 
-    def run(self) -> None:
-        """Send until `stop`."""
+    def run(self, asked: AskedToEnd) -> None:
+        """Send until this process is asked to end."""
         threads = [
             threading.Thread(
                 target=self._send_on, args=(random.Random(f"{self._config.seed}/{n}"),)
@@ -97,16 +97,13 @@ class Caller:
         ]
         for thread in threads:
             thread.start()
-        while not self._stopping.wait(_REPORT_INTERVAL):
+        while not asked.wait(_REPORT_INTERVAL):
             say(**self.report(), done=not any(thread.is_alive() for thread in threads))
+        self._stopping.set()
         for thread in threads:
             thread.join()
         self.rpc.cleanup()
         self.notify.cleanup()
-
-    def stop(self, *_: object) -> None:
-        """Send nothing more."""
-        self._stopping.set()
 
     def report(self) -> dict[str, Any]:
         """What was sent until now."""
@@ -167,8 +164,7 @@ def main() -> None:
     before = holdings()
     with Journal(Path(config.journal)) as journal:
         caller = Caller(config, journal)
-        signal.signal(signal.SIGTERM, caller.stop)
-        caller.run()
+        caller.run(AskedToEnd())
     say(stopped=True, before=before, after=settled_holdings(before), **caller.report())
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
-import signal
 import sys
-import threading
 import urllib.parse
 from typing import Any
 
@@ -20,6 +18,7 @@ import msgspec
 import oslo_messaging
 from oslo_config import cfg
 
+from harness.asked import AskedToEnd
 from harness.traffic import at_once
 
 
@@ -77,12 +76,10 @@ def main() -> None:
     config = msgspec.json.decode(sys.argv[1].encode(), type=CrowdConfig)
     logging.basicConfig(level="ERROR", stream=sys.stderr)
     cfg.CONF([], project="harness", default_config_files=[], default_config_dirs=[])
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    asked = AskedToEnd()
     members = [Member(config, number) for number in range(len(config.names))]
     print(json.dumps({"ready": True}), flush=True)
-    while not stop.wait(0.05):
-        continue
+    asked.wait()
     at_once(member.stop for member in members)
     print(json.dumps({"stopped": True}), flush=True)
 

@@ -19,7 +19,6 @@ if '"eventlet": true' in sys.argv[-1]:
 import json
 import logging
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ import msgspec
 import oslo_messaging
 from oslo_config import cfg
 
+from harness.asked import AskedToEnd
 from harness.journal import RUN, Journal
 from harness.leaks import holdings, settled_holdings
 
@@ -214,11 +214,9 @@ def serve(config: ServiceConfig, before: dict[str, int]) -> None:
     servers += [listener(notify, item, endpoints[0], executor) for item in config.notifications]
     for server in servers:
         server.start(override_pool_size=config.workers)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    asked = AskedToEnd()
     say(ready=True, pid=os.getpid())
-    while not stop.wait(0.05):
-        continue
+    asked.wait()
     if config.hasty:
         for server in servers:
             server.stop()
