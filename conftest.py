@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,35 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
+@contextmanager
+def _in_the_room(*, alone: bool) -> Iterator[None]:
+    """Run together with the tests of other processes, or wait until there are none.
+
+    Who waits to be alone stands in the door, so that nobody else comes in meanwhile.  The
+    locks are the kernel's: a run that was killed leaves none behind.
+    """
+    with _ROOM.with_suffix(".door").open("w") as door, _ROOM.with_suffix(".room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)  # what a test has forked may hold the file, too
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let nothing else run beside a test that is marked `alone`.
+
+    Around everything else, so that the wait counts for no test's time.
+    """
+    with _in_the_room(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+_ROOM = _user_cache() / "zmq-monorepo" / "tests"
+_ROOM.parent.mkdir(parents=True, exist_ok=True)
 _let_children_find_our_code()
 _keep_stevedore_from_remembering()
 

@@ -116,12 +116,14 @@ def jump_and_return(cloud: Cloud, clock: WallClock, folder: Path) -> None:
     assert "Traceback" not in service.errors
 
 
+@pytest.mark.alone
 def test_f29_a_clock_that_jumps_an_hour_expires_nothing_in_the_registry_of_a_host(
     cloud: Cloud, clock: WallClock, tmp_path: Path
 ) -> None:
     jump_and_return(cloud, clock, tmp_path)
 
 
+@pytest.mark.alone
 def test_f29_a_clock_that_jumps_an_hour_in_redis_too_costs_no_call(
     redis_cloud: Cloud, clocked_redis: RedisServer, clock: WallClock, tmp_path: Path
 ) -> None:

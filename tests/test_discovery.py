@@ -104,6 +104,7 @@ def test_f11_no_call_fails_while_redis_is_dead_for_longer_than_records_live_and_
     assert calls.longest < 1.5
 
 
+@pytest.mark.alone
 def test_f14_no_call_waits_for_a_redis_that_hangs(
     redis: RedisServer,
     make_service: MakeService,
@@ -199,6 +200,7 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.alone
 def test_f30_a_thousand_services_do_not_all_come_back_at_one_moment(
     many_files: None, redis: RedisServer
 ) -> None:

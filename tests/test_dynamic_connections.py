@@ -79,6 +79,7 @@ def test_a_call_to_a_server_and_a_fanout_go_where_they_are_meant_for(few: Cloud)
     wait_until(lambda: not established(os.getpid()), "those that are idle are closed")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_many_calls_to_many_servers_take_few_connections_and_leave_none(

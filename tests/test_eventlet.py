@@ -10,6 +10,8 @@ import pytest
 
 from harness.services import Child, Service, python
 
+pytestmark = pytest.mark.alone
+
 MakeService = Callable[..., Service]
 
 HUB_STALL = 0.05

@@ -11,6 +11,8 @@ from harness.services import Service
 from harness.traffic import Callers, client
 from zmq_oslo_driver.errors import ServerLost
 
+pytestmark = pytest.mark.alone
+
 NAMES = ("one", "two", "three")
 ROADS = {
     "direct": {"use_router_proxy": False, "use_pub_sub": False},

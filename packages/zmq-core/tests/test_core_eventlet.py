@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     import eventlet  # noqa: F401 - the scripts need it; so builds that infer requirements know
 
+pytestmark = pytest.mark.alone
+
 GREEN = """
 import eventlet
 eventlet.monkey_patch()
