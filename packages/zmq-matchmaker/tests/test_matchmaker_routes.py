@@ -121,7 +121,7 @@ def test_a_stale_record_is_not_believed_because_the_source_repeats_it() -> None:
     routes = table(A)
     routes.nack(KEY, A, 0, gone=True)
     routes.update(KEY, Found.of([A]), 0.5)
-    assert route(routes).usable == ()
+    assert usable(routes, 0.9) == ()
     assert usable(routes, 1.0) == (A,)
 
 
@@ -220,6 +220,24 @@ def test_what_one_met_itself_is_not_ended_by_what_others_say() -> None:
     routes.update(KEY, standings(A, aside=0), 0.5)
     assert usable(routes, 0.9) == (B,)
     assert usable(routes, 1.0) == (A, B)
+
+
+def test_one_that_has_registered_and_is_gone_is_not_tried_again_soon() -> None:
+    routes = table(A)
+    routes.update(KEY, standings(A, registered=100.0), 0)
+    assert routes.nack(KEY, A, 0, gone=True) == 30.0
+    routes.update(KEY, standings(A, registered=100.0), 29)
+    assert usable(routes, 29.9) == (B,)
+    assert usable(routes, 30) == (A, B)
+
+
+def test_one_that_did_not_answer_and_then_is_gone_is_not_tried_again_soon() -> None:
+    routes = table(A, B)
+    routes.update(KEY, standings(A, registered=100.0), 0)
+    assert routes.nack(KEY, A, 0, gone=False) == 1.0
+    assert routes.nack(KEY, A, 0.5, gone=True) == 30.0
+    assert routes.nack(KEY, A, 0.6, gone=True) == 0.0
+    assert usable(routes, 30.4) == (B,)
 
 
 def test_one_that_registers_anew_is_back_at_once() -> None:

@@ -175,7 +175,8 @@ class Directory:
         A record that `lookup` returned, or the endpoint of one (`tcp://host:port`,
         `host:port`).  Other processes learn it through the backend, if that can.
         `gone`: it answered that nobody there listens on `key`.  It is not tried
-        at all for that while, and the source is asked again.  Does not block.
+        at all for `longest_pause` or until it registers anew, and the source is asked
+        again.  Does not block.
         """
         with self._upkeep.lock:
             for record in self._records_of(key, host):

@@ -99,7 +99,8 @@ class RouteTable:
     """All routes of a process.
 
     `first_pause` and `longest_pause` are the seconds for which a record that did
-    not answer is set aside: the first, doubled each time, up to the second.
+    not answer is set aside: the first, doubled each time, up to the second.  One that was
+    registered, and says that nobody listens, is set aside for the second at once.
     `idle_limit` is after how many ticks an unused route is forgotten.
     """
 
@@ -185,11 +186,14 @@ class RouteTable:
             self.remove(key, record, now)
             return 0.0
         before = route.aside.get(record)
-        pause = self._first_pause
+        # A second try costs a cast, and who listens again registers anew; but for what
+        # stands in a static table, where nobody registers.
+        final = gone and route.registered.get(record) is not None
+        pause = self._longest_pause if final else self._first_pause
         if before is not None and before.own:
             if before.until > now and (before.gone or not gone):
                 return 0.0  # several threads met the same failure: it counts once
-            pause = min(before.pause * 2, self._longest_pause)
+            pause = min(max(before.pause * 2, pause), self._longest_pause)
         route.aside[record] = _Aside(now + pause, pause, gone, own=True)
         route.settle(now)
         return pause

@@ -62,7 +62,9 @@ OPTIONS: Final[list[cfg.Opt]] = [
         min=0.05,
         max=3600,
         help="Seconds for which a host that did not answer is set aside; doubled each time that it "
-        "does not answer again, up to zmq_nack_pause_max.",
+        "does not answer again, up to zmq_nack_pause_max. One that has registered, and says that "
+        "it does not listen, is set aside for zmq_nack_pause_max at once; when it listens again "
+        "it registers anew, and is used.",
     ),
     cfg.FloatOpt(
         "zmq_nack_pause_max",

@@ -22,6 +22,11 @@ _LIMIT: Final = 1000
 _REMEMBERED: Final = 4096
 _FULL_PAUSE: Final = 0.05
 """Seconds after which those are tried again for which a queue was full."""
+_FULL_PATIENCE: Final = 30.0
+"""Seconds at least for which casts for which a queue was full are kept, from the last time.
+
+Their senders were told of success, and new ones wait until these are gone.
+"""
 
 
 class Courier:
@@ -33,7 +38,7 @@ class Courier:
     for the matchmaker: what finds nobody now is tried again a little later, until
     `send_timeout` or, of a notification, `notify_timeout` seconds after it came back for
     the first time from somebody who does not listen: a stale record that nobody withdraws
-    must not keep it going for ever.
+    must not keep it going for ever.  What found a queue full has longer: its turn comes.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class Courier:
         notification = envelope.type is MessageType.NOTIFY
         now = time.monotonic()
         patience = self._notify_timeout if notification else self._send_timeout
+        if not refuser and not notification:
+            patience = max(patience, _FULL_PATIENCE)
         due = now if refuser else now + _FULL_PAUSE
         with self._changed:
             deadline = now + patience
