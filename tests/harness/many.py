@@ -116,12 +116,12 @@ def call_many(
     for worker in workers:
         worker.start()
     said = time.monotonic()
-    while any(worker.is_alive() for worker in workers):
+    while alive := [worker for worker in workers if worker.is_alive()]:
         outcome.most = max(outcome.most, links())
         if time.monotonic() > said + 5:
             said = time.monotonic()
             tell(f"{outcome.answered} of {calls} calls, {links()} connections")
-        next(worker for worker in workers if worker.is_alive()).join(0.2)
+        alive[0].join(0.2)
     wait_until(lambda: not links(), "those that are idle are closed")
     deadline = time.monotonic() + 5  # the system has closed a connection before we have
     while (left := len(open_descriptors()) - before) > _KEPT and time.monotonic() < deadline:
