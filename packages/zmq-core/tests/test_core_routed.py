@@ -8,12 +8,14 @@ import pytest
 from zmq_core import Envelope, MessageType, NackCode, PeerLost, ProxyLost, QueueFull, Refused
 from zmq_core._pending import Patience, PendingRequest
 from zmq_core._routed import Asked, judge
+from zmq_core._uplink import Uplink
 
 ID = bytes(range(16))
 PEER = b"host/1/oslo/abc"
 CALL = Envelope(type=MessageType.CALL, id=ID, key=b"\0\0\0\1a\0\0", ttl=10.0)
 PROBE = Envelope(type=MessageType.PROBE, id=ID)
 ALIVE = Envelope(type=MessageType.HEARTBEAT, id=ID)
+ONE, OTHER = object.__new__(Uplink), object.__new__(Uplink)
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def asked() -> Asked:
 
 def test_a_reply_is_the_outcome(asked: Asked) -> None:
     reply = Envelope(type=MessageType.REPLY, id=ID, body=b"x")
-    assert judge(asked, reply) is reply
+    assert judge(asked, reply, ONE) is reply
 
 
 @pytest.mark.parametrize(
@@ -33,35 +35,45 @@ def test_a_reply_is_the_outcome(asked: Asked) -> None:
 def test_a_request_is_lost_when_it_was_denied_twice(
     asked: Asked, code: NackCode, error: type[PeerLost]
 ) -> None:
-    assert judge(asked, PROBE.refused(code)) is None
-    assert type(judge(asked, PROBE.refused(code))) is error
+    assert judge(asked, PROBE.refused(code), ONE) is None
+    assert type(judge(asked, PROBE.refused(code), ONE)) is error
 
 
 def test_a_sign_of_life_between_two_denials_clears_the_first(asked: Asked) -> None:
     before = asked.pending.patience.last_sign
     for _ in range(5):
-        assert judge(asked, PROBE.refused(NackCode.UNKNOWN_ID)) is None
-        assert judge(asked, ALIVE) is None
+        assert judge(asked, PROBE.refused(NackCode.UNKNOWN_ID), ONE) is None
+        assert judge(asked, ALIVE, ONE) is None
     assert asked.pending.patience.last_sign > before
 
 
 def test_a_probe_that_found_a_full_queue_says_nothing(asked: Asked) -> None:
     for _ in range(5):
-        assert judge(asked, PROBE.refused(NackCode.QUEUE_FULL)) is None
+        assert judge(asked, PROBE.refused(NackCode.QUEUE_FULL), ONE) is None
 
 
 def test_a_refused_request_was_not_delivered(asked: Asked) -> None:
-    refused = judge(asked, CALL.refused(NackCode.UNROUTABLE))
+    refused = judge(asked, CALL.refused(NackCode.UNROUTABLE), ONE)
     assert isinstance(refused, Refused)
     assert refused.code is NackCode.UNROUTABLE
-    assert isinstance(judge(asked, CALL.refused(NackCode.QUEUE_FULL)), QueueFull)
+    assert isinstance(judge(asked, CALL.refused(NackCode.QUEUE_FULL), ONE), QueueFull)
 
 
 def test_answers_to_probes_are_counted_as_such_whatever_they_say(asked: Asked) -> None:
     for answer in (ALIVE, PROBE.refused(NackCode.UNKNOWN_ID)):
         asked.unanswered = 3
-        judge(asked, answer)
+        judge(asked, answer, ONE)
         assert asked.unanswered == 0
     asked.unanswered = 3
-    judge(asked, PROBE.refused(NackCode.QUEUE_FULL))
+    judge(asked, PROBE.refused(NackCode.QUEUE_FULL), ONE)
     assert asked.unanswered == 3, "a proxy says that, and not the peer"
+
+
+def test_it_is_known_which_proxies_have_no_connection_to_the_peer(asked: Asked) -> None:
+    judge(asked, PROBE.refused(NackCode.UNKNOWN_ID), ONE)
+    assert asked.denied_by == set(), "the peer itself said so"
+    judge(asked, ALIVE, ONE)
+    judge(asked, PROBE.refused(NackCode.UNROUTABLE), OTHER)
+    assert asked.denied_by == {OTHER}
+    judge(asked, ALIVE, ONE)
+    assert asked.denied_by == set()

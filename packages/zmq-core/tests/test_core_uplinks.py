@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zmq
@@ -13,13 +15,16 @@ from zmq_core import (
     Incoming,
     MalformedMessage,
     MessageType,
+    NackCode,
     Node,
+    PeerLost,
     ProxyAddress,
     ProxyLost,
     QueueFull,
     RequestTimeout,
     TargetKey,
     decode,
+    encode,
 )
 
 KEY = TargetKey("openstack", "topic")
@@ -38,6 +43,7 @@ class Router:
         self._pull, self._router = self._context.socket(zmq.PULL), self._context.socket(zmq.ROUTER)
         for own in (self._pull, self._router):
             own.set(zmq.LINGER, 0)
+        self._router.set(zmq.ROUTER_MANDATORY, 1)
         ports = [own.bind_to_random_port("tcp://127.0.0.1") for own in (self._pull, self._router)]
         self.address = ProxyAddress(
             f"router-{ports[0]}", *(f"tcp://127.0.0.1:{port}" for port in ports)
@@ -58,7 +64,17 @@ class Router:
                 if kind in self.swallow:
                     self.swallow.remove(kind)
                 else:
-                    self._router.send_multipart(frames)
+                    self._pass_on(frames)
+
+    def _pass_on(self, frames: list[bytes]) -> None:
+        try:
+            self._router.send_multipart(frames)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            receiver, sender, *message = frames
+            denial = decode(message).refused(NackCode.UNROUTABLE)
+            self._router.send_multipart([sender, receiver, *encode(denial)])
 
     def end(self) -> None:
         self._ended.set()
@@ -150,3 +166,23 @@ def test_what_was_lost_with_a_router_goes_by_another_one(
     reply = sender.request("", KEY, b"", timeout=4, routing_id=receiver.identity, repeatable=True)
     assert reply.body == b"done"
     assert len(router.standing) == 1
+
+
+def test_a_peer_that_no_router_knows_any_more_is_lost_before_two_intervals_are_over(
+    make_node: Callable[..., Node], router: Router, another: Router, until: Callable[..., None]
+) -> None:
+    interval = 2.0
+    sender = make_node(heartbeat_interval=interval, heartbeat_timeout=10.0)
+    receiver = make_node()
+    for node in (sender, receiver):
+        assert node.use_proxies([router.address, another.address], timeout=10) == 2
+    taken: list[Incoming] = []
+    receiver.listen(KEY, taken.append)
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        call = pool.submit(sender.request, "", KEY, b"", timeout=30, routing_id=receiver.identity)
+        until(lambda: taken)
+        receiver.close()
+        with pytest.raises(PeerLost, match="not connected to the proxies"):
+            call.result()
+    assert interval < time.monotonic() - began < 2 * interval

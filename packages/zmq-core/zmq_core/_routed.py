@@ -27,7 +27,16 @@ _DENIALS: Final = 2
 class Asked:
     """A request of ours that is out."""
 
-    __slots__ = ("denials", "endpoint", "peer", "pending", "sent_at", "unanswered", "uplink")
+    __slots__ = (
+        "denials",
+        "denied_by",
+        "endpoint",
+        "peer",
+        "pending",
+        "probe_at",
+        "unanswered",
+        "uplink",
+    )
 
     def __init__(self, pending: PendingRequest, peer: bytes, endpoint: str) -> None:
         self.pending = pending
@@ -35,8 +44,11 @@ class Asked:
         self.endpoint = endpoint
         self.uplink: Uplink | None = None
         """By which it went, as soon as it has."""
-        self.sent_at = math.inf
+        self.probe_at = math.inf
+        """When to ask after it."""
         self.denials = 0
+        self.denied_by: set[Uplink] = set()
+        """By which it was said, since the last sign of life, that the peer is not connected."""
         self.unanswered = 0
         """Probes since the last that was answered."""
 
@@ -45,10 +57,11 @@ class Asked:
         return PeerLost(self.endpoint, f"no answer to heartbeats by the proxies for {seconds:g} s")
 
 
-def judge(asked: Asked, answer: Envelope) -> Envelope | CoreError | None:
-    """What `answer` means for the request: its outcome, or None if it is still out."""
+def judge(asked: Asked, answer: Envelope, uplink: Uplink) -> Envelope | CoreError | None:
+    """What `answer`, which `uplink` brings, means for the request: its outcome, or None."""
     if answer.type is MessageType.HEARTBEAT:
         asked.denials = asked.unanswered = 0
+        asked.denied_by.clear()
         asked.pending.sign_of_life()
         return None
     if answer.type is not MessageType.NACK:
@@ -61,6 +74,8 @@ def judge(asked: Asked, answer: Envelope) -> Envelope | CoreError | None:
         return None
     asked.unanswered = 0
     asked.denials += 1
+    if answer.nack_code is NackCode.UNROUTABLE:
+        asked.denied_by.add(uplink)
     if asked.denials < _DENIALS:
         return None
     if answer.nack_code is NackCode.UNROUTABLE:

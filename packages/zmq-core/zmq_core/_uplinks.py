@@ -47,6 +47,8 @@ _ANSWERS: Final = frozenset(
 )
 _REMEMBERED: Final = 4096
 _MARK_AGAIN: Final = 1.0
+_LOOKS: Final = 4
+"""In a heartbeat interval, for requests that are to be asked after."""
 
 
 class Uplinks:
@@ -222,11 +224,12 @@ class Uplinks:
     def _sent(self, message_id: bytes, asked: Asked, uplink: Uplink) -> None:
         asked.pending.sign_of_life()
         with self._lock:
-            asked.uplink, asked.sent_at = uplink, time.monotonic()
+            asked.uplink = uplink
+            asked.probe_at = time.monotonic() + self._options.heartbeat_interval
             probing, self._probing = self._probing, True
             lost = not self._roster.ready and self._asked.pop(message_id, None) is asked
         if not probing:
-            self._context.reactor.call_later(self._options.heartbeat_interval, self._probe)
+            self._look_later()
         if lost:
             asked.pending.complete(ProxyLost(asked.endpoint, _loss(uplink)))
 
@@ -243,7 +246,7 @@ class Uplinks:
             reception.refuse_malformed(peer, error, answering)
             return
         if envelope.type in _ANSWERS:
-            self._take_answer(envelope)
+            self._take_answer(envelope, uplink)
             return
         self._context.statistics.received += 1
         if envelope.type is MessageType.PROBE:
@@ -257,13 +260,15 @@ class Uplinks:
             else:
                 answering.answer(peer, answer)
 
-    def _take_answer(self, answer: Envelope) -> None:
+    def _take_answer(self, answer: Envelope, uplink: Uplink) -> None:
         statistics = self._context.statistics
         with self._lock:
             asked = self._asked.get(answer.id)
-            outcome = None if asked is None else judge(asked, answer)
+            outcome = None if asked is None else judge(asked, answer, uplink)
             if outcome is not None:
                 del self._asked[answer.id]
+            elif asked is not None and uplink in asked.denied_by:
+                self._ask_others_soon(asked)
             receiver = self._casts.get(answer.id, b"")
             answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
             through = answers_probe and self._flows.confirmed(answer.id)
@@ -280,6 +285,15 @@ class Uplinks:
         elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):
             statistics.late_replies += 1
 
+    def _ask_others_soon(self, asked: Asked) -> None:
+        """One proxy knows nothing of the peer: whether another does is worth less of a wait.
+
+        Where there is no other, the peer has a heartbeat interval to connect again.
+        """
+        if not asked.denied_by.issuperset(self._roster.ready):
+            soon = time.monotonic() + self._options.heartbeat_interval / _LOOKS
+            asked.probe_at = min(asked.probe_at, soon)
+
     def _ended(self, last: Uplink) -> None:
         """If no proxy is left to ask after the requests that are out, fail them."""
         with self._lock:
@@ -295,9 +309,9 @@ class Uplinks:
     def _probe(self) -> None:
         """Ask after the requests that are out for long; give those up that get no answer."""
         interval, timeout = self._options.heartbeat_interval, self._options.heartbeat_timeout
+        now = time.monotonic()
         with self._lock:
-            long_ago = time.monotonic() - interval
-            due = [item for item in self._asked.items() if item[1].sent_at <= long_ago]
+            due = [item for item in self._asked.items() if item[1].probe_at <= now]
             # Counted and not timed: this process may have stood still itself.
             silent = {id_: asked for id_, asked in due if asked.unanswered * interval >= timeout}
             for message_id in silent:
@@ -307,10 +321,16 @@ class Uplinks:
             if message_id in silent:
                 self._silent.add(asked.peer)
                 asked.pending.complete(asked.silence(interval + timeout))
-            elif self._ring.offer(self._probe_of(asked.peer, message_id)) is not None:
+                continue
+            asked.probe_at = now + interval
+            probe = self._probe_of(asked.peer, message_id)
+            if (self._ring.offer(probe, asked.denied_by) or self._ring.offer(probe)) is not None:
                 asked.unanswered += 1
         if self._probing:
-            self._context.reactor.call_later(interval, self._probe)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._context.reactor.call_later(self._options.heartbeat_interval / _LOOKS, self._probe)
 
     def close(self, reason: str) -> None:
         """End all uplinks and fail what is unanswered.  Idempotent."""
