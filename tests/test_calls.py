@@ -107,8 +107,8 @@ class Refusing:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                self.count += 1  # before the other side can know
                 connection.close()
-                self.count += 1
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
