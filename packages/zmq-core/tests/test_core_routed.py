@@ -61,12 +61,22 @@ def test_a_refused_request_was_not_delivered(asked: Asked) -> None:
 
 def test_answers_to_probes_are_counted_as_such_whatever_they_say(asked: Asked) -> None:
     for answer in (ALIVE, PROBE.refused(NackCode.UNKNOWN_ID)):
-        asked.unanswered = 3
+        asked.probed(ONE)
         judge(asked, answer, ONE)
-        assert asked.unanswered == 0
-    asked.unanswered = 3
+        assert not asked.silent(1, proxies=1)
+    asked.probed(ONE)
     judge(asked, PROBE.refused(NackCode.QUEUE_FULL), ONE)
-    assert asked.unanswered == 3, "a proxy says that, and not the peer"
+    assert asked.silent(1, proxies=1), "a proxy says that, and not the peer"
+
+
+def test_a_peer_is_silent_if_it_does_not_answer_by_one_proxy_nor_by_another(asked: Asked) -> None:
+    asked.probed(ONE)
+    asked.probed(ONE)
+    assert asked.silent(2, proxies=1)
+    assert not asked.silent(3, proxies=1)
+    assert not asked.silent(2, proxies=3)
+    asked.probed(OTHER)
+    assert asked.silent(3, proxies=3)
 
 
 def test_it_is_known_which_proxies_have_no_connection_to_the_peer(asked: Asked) -> None:

@@ -168,6 +168,30 @@ def test_what_was_lost_with_a_router_goes_by_another_one(
     assert len(router.standing) == 1
 
 
+def test_a_peer_is_not_silent_because_one_of_two_routers_does_not_bring_its_answers(
+    make_node: Callable[..., Node], router: Router, another: Router
+) -> None:
+    sender = make_node(heartbeat_interval=0.1, heartbeat_timeout=0.3)
+    receiver = make_node(**QUICK)
+    for node in (sender, receiver):
+        assert node.use_proxies([router.address, another.address], timeout=10) == 2
+    taken: list[Incoming] = []
+    receiver.listen(KEY, taken.append)
+    probes = 1000
+    router.swallow += probes * [MessageType.PROBE]
+
+    def call(_: int) -> bytes:
+        return sender.request("", KEY, b"", timeout=1, routing_id=receiver.identity).body
+
+    calls = 8
+    with ThreadPoolExecutor(calls) as pool:
+        for outcome in [pool.submit(call, number) for number in range(calls)]:
+            with pytest.raises(RequestTimeout):
+                outcome.result()
+    assert len(taken) == calls
+    assert 0 < len(router.swallow) < probes - calls
+
+
 def test_a_peer_that_no_router_knows_any_more_is_lost_before_two_intervals_are_over(
     make_node: Callable[..., Node], router: Router, another: Router, until: Callable[..., None]
 ) -> None:

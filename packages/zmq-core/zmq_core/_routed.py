@@ -28,6 +28,7 @@ class Asked:
     """A request of ours that is out."""
 
     __slots__ = (
+        "asked_by",
         "denials",
         "denied_by",
         "endpoint",
@@ -51,6 +52,25 @@ class Asked:
         """By which it was said, since the last sign of life, that the peer is not connected."""
         self.unanswered = 0
         """Probes since the last that was answered."""
+        self.asked_by: set[Uplink] = set()
+        """By which those went."""
+
+    def probed(self, uplink: Uplink) -> None:
+        """A probe has gone out by `uplink`."""
+        self.unanswered += 1
+        self.asked_by.add(uplink)
+
+    def answered(self) -> None:
+        """A probe was answered."""
+        self.unanswered = 0
+        self.asked_by.clear()
+
+    def silent(self, probes: float, proxies: int) -> bool:
+        """Whether so many `probes` were for nothing; where there are several `proxies`, by two.
+
+        What one of them does not bring may be the fault of the road to it.
+        """
+        return self.unanswered >= probes and len(self.asked_by) >= min(2, proxies)
 
     def silence(self, seconds: float) -> PeerLost:
         """That all probes of the last `seconds` were sent for nothing."""
@@ -60,7 +80,8 @@ class Asked:
 def judge(asked: Asked, answer: Envelope, uplink: Uplink) -> Envelope | CoreError | None:
     """What `answer`, which `uplink` brings, means for the request: its outcome, or None."""
     if answer.type is MessageType.HEARTBEAT:
-        asked.denials = asked.unanswered = 0
+        asked.answered()
+        asked.denials = 0
         asked.denied_by.clear()
         asked.pending.sign_of_life()
         return None
@@ -72,7 +93,7 @@ def judge(asked: Asked, answer: Envelope, uplink: Uplink) -> Envelope | CoreErro
         return Refused(asked.endpoint, answer.nack_code)
     if answer.nack_code is NackCode.QUEUE_FULL:
         return None
-    asked.unanswered = 0
+    asked.answered()
     asked.denials += 1
     if answer.nack_code is NackCode.UNROUTABLE:
         asked.denied_by.add(uplink)

@@ -309,11 +309,11 @@ class Uplinks:
     def _probe(self) -> None:
         """Ask after the requests that are out for long; give those up that get no answer."""
         interval, timeout = self._options.heartbeat_interval, self._options.heartbeat_timeout
-        now = time.monotonic()
+        now, proxies = time.monotonic(), len(self._roster.ready)
         with self._lock:
             due = [item for item in self._asked.items() if item[1].probe_at <= now]
             # Counted and not timed: this process may have stood still itself.
-            silent = {id_: asked for id_, asked in due if asked.unanswered * interval >= timeout}
+            silent = {id_ for id_, asked in due if asked.silent(timeout / interval, proxies)}
             for message_id in silent:
                 del self._asked[message_id]
             self._probing = bool(self._asked) and not self._closed
@@ -324,8 +324,11 @@ class Uplinks:
                 continue
             asked.probe_at = now + interval
             probe = self._probe_of(asked.peer, message_id)
-            if (self._ring.offer(probe, asked.denied_by) or self._ring.offer(probe)) is not None:
-                asked.unanswered += 1
+            # By one that was not asked for nothing: it, or the road to it, may be at fault.
+            asked_before = asked.denied_by | asked.asked_by
+            uplink = self._ring.offer(probe, asked_before) or self._ring.offer(probe)
+            if uplink is not None:
+                asked.probed(uplink)
         if self._probing:
             self._look_later()
 

@@ -126,7 +126,7 @@ def _was_asked(server: RedisServer) -> bool:
 
 
 def seconds_of_patience(bench: Bench) -> float:
-    """How long an answer is waited for."""
+    """How long an answer is waited for: less, if the beginning is noticed late."""
     with Ear(bench.base) as mute, registering(bench, port=bench.base):
         wait_until(lambda: mute.ended, "it was given up")
         return mute.ended[0] - mute.connected[0]

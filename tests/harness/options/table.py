@@ -142,7 +142,7 @@ _REDIS: Final = [
     _redis("sentinel_group_name", "which of the masters of a Sentinel it asks",
            redis.which_master, {"one": "one", "other": "other"}),
     _redis("socket_timeout", "seconds that it waits for an answer", redis.seconds_of_patience,
-           {"100": Between(0.1, 0.4), "500": Between(0.5, 1)}),
+           {"100": Between(0.05, 0.4), "500": Between(0.45, 1)}),
     _redis("wait_timeout", "the longest pause between attempts to reach a Redis that is down",
            redis.longest_pause, {"100": Between(0.05, 0.3), "700": Between(0.35, 1)}),
     _redis("ssl", "the first octet that Redis hears", tls.is_encrypted,
