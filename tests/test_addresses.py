@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,28 @@ def test_f33_a_host_name_whose_address_changes_is_resolved_again(
         assert {*report["failures"]} <= {"ServerLost"}
         assert sum(report["failures"].values()) <= 2, "those that the first one had"
         second.stop()
+
+
+_TO_NOBODY = """
+import sys
+from zmq_core import Node, NodeOptions, TargetKey
+
+node = Node(NodeOptions(bind_address="127.0.0.1"))
+try:
+    node.request(sys.argv[1], TargetKey("openstack", "work"), b"", timeout=20)
+except Exception as error:
+    print(type(error).__name__, error)
+node.close()
+"""
+
+
+@pytest.mark.root
+def test_a_port_that_nobody_listens_on_is_not_connected_to_itself() -> None:
+    # The kernel does that when it chooses that port for the client, here every time.
+    endpoint = f"tcp://127.0.0.1:{PORT}"
+    with Network(["host"]) as network:
+        limit = f"echo {PORT} {PORT + 1} > /proc/sys/net/ipv4/ip_local_port_range"
+        subprocess.run([*network.on("host"), "sh", "-c", limit], check=True)
+        command = [*network.on("host"), sys.executable, "-c", _TO_NOBODY, endpoint]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == f"PeerUnreachable {endpoint}: nobody listens there\n"

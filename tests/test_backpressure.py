@@ -19,13 +19,20 @@ MEBIBYTE = 2**20
 
 @pytest.mark.parametrize("road", ["direct", "routers"])
 @pytest.mark.parametrize(
-    ("casts", "workers", "patience"),
-    # The latter: eight threads wait for one place each 5 ms, so that a cast's turn comes too late.
-    [(20_000, 64, 60.0), (3_000, 4, 0.02)],
+    ("casts", "workers", "threads", "patience"),
+    # The latter: sixteen threads wait for a place each 2.5 ms, so a cast's turn comes too late.
+    # About four thousand find room on the way.
+    [(20_000, 64, 8, 60.0), (6_000, 8, 16, 0.02)],
     ids=["wait", "fail"],
 )
 def test_f22_casts_to_a_slow_server_are_slowed_down_in_little_memory_and_each_is_accounted_for(
-    road: str, casts: int, workers: int, patience: float, cloud: Cloud, tmp_path: Path
+    road: str,
+    casts: int,
+    workers: int,
+    threads: int,
+    patience: float,
+    cloud: Cloud,
+    tmp_path: Path,
 ) -> None:
     cloud.configure(use_router_proxy=road == "routers", use_pub_sub=False)
     if road == "routers":
@@ -40,7 +47,7 @@ def test_f22_casts_to_a_slow_server_are_slowed_down_in_little_memory_and_each_is
         name="sender",
         journal=str(journals[1]),
         server="slow",
-        threads=8,
+        threads=threads,
         patterns={"cast": 1},
         most=casts,
         size=SIZE,

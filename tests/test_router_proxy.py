@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import itertools
 import os
@@ -205,6 +206,18 @@ def test_f16_without_any_proxy_the_sender_is_told_in_time_and_goes_on_with_the_n
     with pytest.raises(MessageDeliveryFailure, match="prox"):
         client(transport, timeout=None).cast({}, "note", text="lost")
     assert time.monotonic() - began < 5
+    cloud.configure_transports(zmq_send_timeout=0.05)
+    impatient = cloud.transport()
+    process, threads, size = psutil.Process(), 8, 2**20
+    before = process.memory_info().rss
+
+    def send(_: int) -> None:
+        with pytest.raises(MessageDeliveryFailure, match="prox"):
+            client(impatient, timeout=None).cast({}, "note", text="x" * size)
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(send, range(200)))
+    assert process.memory_info().rss - before < 8 * threads * size, "nothing of it is kept"
     cloud.proxy()
     assert client(transport, timeout=10).call({}, "echo", value=2) == 2
 

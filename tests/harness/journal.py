@@ -61,8 +61,12 @@ class Journal:
 
 
 def read(files: Iterable[Path]) -> Iterator[Event]:
-    """All events of these files, file by file."""
+    """All events of these files, file by file.
+
+    Without a line of which only the first part is there yet: it crosses the end of a page.
+    """
     for file in files:
-        for line in file.read_text().splitlines():
+        lines, _, _ = file.read_text().rpartition("\n")
+        for line in lines.splitlines():
             moment, what, pattern, message, by = line.split("\t")
             yield Event(float(moment), what, pattern, message, by)

@@ -19,7 +19,7 @@ from zmq_core._errors import ConfigurationError, PeerUnreachable, SocketLimitRea
 from zmq_core._linkcontext import LinkContext
 from zmq_core._reactor import Timer
 from zmq_core._sockets import Socket, events_of, next_event, send_whole
-from zmq_core._waiting import EndOfStream
+from zmq_core._waiting import EndOfStream, met_itself
 
 __all__ = ["Connection"]
 
@@ -161,6 +161,9 @@ class Connection:
             event, value = told
             if event == zmq.EVENT_CONNECTED:
                 self._end = EndOfStream(value)
+                if met_itself(value):
+                    self._lost("nobody listens there")
+                    return
             elif event == zmq.EVENT_CLOSED:
                 self._connect_failed()
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

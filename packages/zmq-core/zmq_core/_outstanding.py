@@ -74,7 +74,6 @@ class Outstanding:
                 alive.sign_of_life()
             return None
         if envelope.type not in _ANSWERS:
-            # Such as our own message: TCP may connect a port to itself when nobody listens there.
             self._statistics.misdirected += 1
             self._log.warning(
                 ("misdirected", self._endpoint),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import select
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ __all__ = [
     "WakerPool",
     "is_green",
     "may_wait",
+    "met_itself",
     "native_select",
     "run_blocking",
 ]
@@ -176,6 +178,19 @@ class WakerPool:
         self._closed = True
         while self._free:
             self._free.pop().close()
+
+
+def met_itself(fd: int) -> bool:
+    """Whether a TCP connection has one socket for both ends.
+
+    The kernel makes such a one if it has chosen for a client the very port to which
+    that wants to connect, and nobody listens there.  False if the descriptor is closed.
+    """
+    try:
+        with socket.socket(fileno=os.dup(fd)) as end:
+            return bool(end.getsockname() == end.getpeername())
+    except OSError:
+        return False
 
 
 class EndOfStream:

@@ -84,9 +84,7 @@ def test_a_port_that_another_process_took_first_is_left_to_it(
     free = _redis._free_port
     with socket.create_server(("127.0.0.1", 0)) as bus:
         proposed = iter([shared_redis.port, 0, shared_redis.port, 0, bus.getsockname()[1] - 10000])
-        monkeypatch.setattr(
-            _redis, "_free_port", lambda highest: next(proposed, 0) or free(highest)
-        )
+        monkeypatch.setattr(_redis, "_free_port", lambda: next(proposed, 0) or free())
         with RedisSentinels(replicas=0, sentinels=1) as sentinels:
             ports = [sentinels.master.port, *sentinels.ports]
             assert len({*ports, shared_redis.port}) == 3

@@ -126,7 +126,9 @@ class Attempts:
         except Closed as error:
             raise self._cleaned_up() from error
         except Unavailable as error:
-            self._nobody = f"the matchmaker cannot be asked: {error}"
+            # What is known is better than that there was no time to hear it again.
+            if not self._nobody or self.left() > 0:
+                self._nobody = f"the matchmaker cannot be asked: {error}"
             return ()
         self._nobody = "" if records else f"nobody listens on {self._address}"
         return records

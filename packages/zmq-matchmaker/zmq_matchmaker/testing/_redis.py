@@ -61,7 +61,6 @@ class RedisServer:
     `arguments` are passed on to redis-server.  With `password` clients have to
     give it, for the default user or for `user`, who may do what `acl` says.
     With `tls` it speaks nothing else, and asks clients for no certificate.
-    Its port is not above `highest_port`.
     Keeps what it holds only over `restart(empty=False)`.
     """
 
@@ -72,14 +71,12 @@ class RedisServer:
         password: str | None = None,
         acl: str = "~* &* +@all",
         tls: TLSFiles | None = None,
-        highest_port: int = 65535,
     ) -> None:
         self._arguments = arguments
         self._user = user
         self._password = password
         self._acl = acl
         self._tls = tls
-        self._highest_port = highest_port
         self._process: subprocess.Popen[bytes] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.port = 0
@@ -120,7 +117,7 @@ class RedisServer:
         self._temporary = tempfile.TemporaryDirectory(prefix="redis-")
         try:
             for attempt in range(1, _PORT_TRIES + 1):
-                self.port = _free_port(self._highest_port)
+                self.port = _free_port()
                 try:
                     self.start()
                 except RuntimeError as error:
@@ -239,14 +236,17 @@ def never_again() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-_ANY: Final = 65535
 _ADMIN: Final = "test-admin"
 
 
-def _free_port(highest: int) -> int:
+# Ports below those that the kernel gives to clients, also for a cluster's bus, ten thousand
+# above.  One of a client's that nobody listens on yet may be connected to itself.
+_PORTS: Final = range(10_000, 20_000)
+
+
+def _free_port() -> int:
     while True:
+        port = random.choice(_PORTS)
         with socket.socket() as probe, suppress(OSError):
-            wish = 0 if highest == _ANY else random.randrange(20000, highest)
-            probe.bind(("127.0.0.1", wish))
-            port: int = probe.getsockname()[1]
+            probe.bind(("127.0.0.1", port))
             return port

@@ -18,7 +18,6 @@ __all__ = ["RedisClusterServers", "RedisSentinels"]
 
 _DEADLINE: Final = 30.0
 _SLOTS: Final = 16384
-_BUS: Final = 10000
 """A node talks to the others on its port plus this."""
 _SYNC_AT_ONCE: Final = ("--repl-diskless-sync-delay", "0")
 """Of a master: it need not wait 5 s for more replicas to come.  Any server may become one."""
@@ -241,8 +240,7 @@ class RedisClusterServers(_Servers):
     def _start(self) -> None:
         options = (*_SYNC_AT_ONCE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
         for _ in range(self._masters * (1 + self._replicas_each)):
-            server = RedisServer(*options, highest_port=65535 - _BUS)
-            self.servers.append(self._stack.enter_context(server))
+            self.servers.append(self._stack.enter_context(RedisServer(*options)))
         masters, replicas = self.servers[: self._masters], self.servers[self._masters :]
         for number, server in enumerate(masters):
             first = _SLOTS * number // self._masters
