@@ -35,6 +35,17 @@ def test_a_window_is_full_until_the_mark_in_its_middle_is_answered() -> None:
     assert flows.markers(PEER, [ONE, TWO]) == []
 
 
+def test_a_window_that_many_found_open_at_once_opens_again() -> None:
+    flows = Flows()
+    (marker,) = send(flows, 200)
+    assert flows.confirmed(marker)
+    assert flows.full(PEER, [ONE]) == [ONE], "150 are under way"
+    [(_, another)] = flows.markers(PEER, [ONE])
+    assert flows.markers(PEER, [ONE]) == [(ONE, another)]
+    assert flows.confirmed(another)
+    assert flows.full(PEER, [ONE]) == []
+
+
 def test_each_road_has_a_window_of_its_own() -> None:
     flows = Flows()
     send(flows, 100)

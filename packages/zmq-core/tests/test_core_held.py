@@ -19,12 +19,13 @@ ALIVE = Envelope(type=MessageType.HEARTBEAT, id=ID)
 def test_a_request_is_held_until_it_is_answered() -> None:
     held = HeldRequests(remember=60.0)
     held.add(PEER, CALL, now=100.0)
-    assert held.reply_to_probe(PEER, PROBE).type is MessageType.HEARTBEAT
-    assert held.reply_to_probe(b"somebody else", PROBE).nack_code is NackCode.UNKNOWN_ID
+    assert held.reply_to_probe(PROBE).type is MessageType.HEARTBEAT
+    other = Envelope(type=MessageType.PROBE, id=ID[::-1])
+    assert held.reply_to_probe(other).nack_code is NackCode.UNKNOWN_ID
     held.answered(PEER, ALIVE, now=101.0)
-    assert held.reply_to_probe(PEER, PROBE).type is MessageType.HEARTBEAT
+    assert held.reply_to_probe(PROBE).type is MessageType.HEARTBEAT
     held.answered(PEER, Envelope(type=MessageType.REPLY, id=ID), now=102.0)
-    denial = held.reply_to_probe(PEER, PROBE)
+    denial = held.reply_to_probe(PROBE)
     assert (denial.nack_code, denial.subject) == (NackCode.UNKNOWN_ID, MessageType.PROBE)
 
 
@@ -56,7 +57,7 @@ def test_of_what_is_never_answered_no_more_than_so_much_is_held() -> None:
         call = Envelope(type=MessageType.CALL, id=number.to_bytes(16, "big"))
         held.add(PEER, call, now=100.0)
     assert len(held) <= 100_000
-    assert held.reply_to_probe(PEER, Envelope(type=MessageType.PROBE, id=call.id)).code == 0
+    assert held.reply_to_probe(Envelope(type=MessageType.PROBE, id=call.id)).code == 0
 
 
 def test_what_an_application_never_answers_is_forgotten_when_its_time_is_over() -> None:
@@ -80,7 +81,6 @@ def test_what_comes_again_before_it_is_answered_is_told_to_wait() -> None:
     held = HeldRequests(remember=60.0)
     assert held.add(PEER, REPEATABLE, now=100.0) is None
     assert held.add(PEER, REPEATABLE, now=101.0) == ALIVE
-    assert held.add(b"somebody else", REPEATABLE, now=101.0) is None
 
 
 def test_what_comes_again_or_is_asked_after_gets_the_same_answer() -> None:
@@ -88,12 +88,25 @@ def test_what_comes_again_or_is_asked_after_gets_the_same_answer() -> None:
     held.add(PEER, REPEATABLE, now=100.0)
     held.answered(PEER, REPLY, now=101.0)
     assert held.add(PEER, REPEATABLE, now=102.0) is REPLY
-    assert held.reply_to_probe(PEER, PROBE) is REPLY
+    assert held.reply_to_probe(PROBE) is REPLY
     ack = Envelope(type=MessageType.ACK, id=ID)
-    other = b"somebody else"
-    held.add(other, CAST, now=100.0)
-    held.answered(other, ack, now=101.0)
-    assert held.add(other, CAST, now=102.0) is ack
+    held = HeldRequests(remember=60.0)
+    held.add(PEER, CAST, now=100.0)
+    held.answered(PEER, ack, now=101.0)
+    assert held.add(PEER, CAST, now=102.0) is ack
+
+
+def test_who_has_connected_again_gets_the_answer_to_what_came_before() -> None:
+    held = HeldRequests(remember=60.0)
+    renamed = b"\0abcd"
+    ack = Envelope(type=MessageType.ACK, id=ID)
+    assert held.add(renamed, CAST, now=100.0) is None
+    assert held.add(PEER, CAST, now=100.0) == ALIVE
+    assert held.answered(renamed, ack, now=101.0) == PEER
+    held = HeldRequests(remember=60.0)
+    assert held.add(PEER, CAST, now=100.0) is None
+    assert held.add(renamed, CAST, now=100.0) == ALIVE
+    assert held.answered(PEER, ack, now=101.0) == PEER
 
 
 def test_an_answer_is_not_kept_of_what_will_not_come_again() -> None:

@@ -8,11 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from zmq_core import Incoming, Node, PeerLost, RequestTimeout, TargetKey
+from zmq_core import Incoming, Node, PeerLost, RequestTimeout, TargetKey, _link
 from zmq_core._link import Link
+from zmq_core._sockets import Socket, events_of
 
 KEY = TargetKey("openstack", "topic")
 
@@ -248,6 +250,59 @@ def test_interrupted_wait_leaves_the_link_usable(
     for incoming in abandoned:
         incoming.reply(b"late")
     until(lambda: client.statistics.late_replies == len(abandoned))
+
+
+def test_a_handler_that_raises_when_the_answer_has_come_leaves_the_link_usable(
+    client: Node, endpoint: str, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget = link._outstanding.forget
+
+    def interrupted(message_id: bytes) -> None:
+        monkeypatch.setattr(link._outstanding, "forget", forget)
+        raise Interrupt
+
+    for _ in range(3):
+        monkeypatch.setattr(link._outstanding, "forget", interrupted)
+        with pytest.raises(Interrupt):
+            client.request(endpoint, KEY, b"now", timeout=10)
+    assert not link._read_by_caller
+    assert client.request(endpoint, KEY, b"now", timeout=10).body == b"now"
+
+
+def test_a_handler_that_raises_where_the_answers_of_others_are_read_loses_none(
+    client: Node,
+    endpoint: str,
+    link: Link,
+    ask: Callable[..., Asking],
+    asked: list[Incoming],
+    until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def interrupted(socket: Socket) -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            monkeypatch.undo()
+            raise Interrupt
+        return events_of(socket)
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(client.request, endpoint, KEY, b"reader", timeout=30)
+        until(lambda: link._read_by_caller)
+        others = [ask(b"%d" % number) for number in range(10)]
+        until(lambda: len(asked) == 1 + len(others))
+        with link._lock:  # so that many are there when they are read
+            monkeypatch.setattr(_link, "events_of", interrupted)
+            for number in range(len(others)):
+                reply_to(asked, b"%d" % number)
+        with pytest.raises(Interrupt):
+            reader.result()
+        for number, thread in enumerate(others):
+            thread.join()
+            assert thread.answer == b"%d" % number
+    assert not link._read_by_caller
 
 
 def test_lone_caller_costs_no_descriptor_per_request(

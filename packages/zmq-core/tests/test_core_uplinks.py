@@ -97,6 +97,7 @@ def router(nothing_is_left: None) -> Iterator[Router]:
 
 
 another = router
+third = router
 
 
 @pytest.fixture
@@ -190,6 +191,26 @@ def test_a_peer_is_not_silent_because_one_of_two_routers_does_not_bring_its_answ
                 outcome.result()
     assert len(taken) == calls
     assert 0 < len(router.swallow) < probes - calls
+
+
+def test_a_peer_that_one_of_three_routers_knows_is_not_lost(
+    make_node: Callable[..., Node], router: Router, another: Router, third: Router
+) -> None:
+    sender, receiver = make_node(**QUICK), make_node(**QUICK)
+    assert sender.use_proxies([it.address for it in (router, another, third)], timeout=10) == 3
+    assert receiver.use_proxies([third.address], timeout=10) == 1
+    taken: list[Incoming] = []
+    receiver.listen(KEY, taken.append)
+    calls = 8
+
+    def call(_: int) -> bytes:
+        return sender.request("", KEY, b"", timeout=1, routing_id=receiver.identity).body
+
+    with ThreadPoolExecutor(calls) as pool:
+        for outcome in [pool.submit(call, number) for number in range(calls)]:
+            with pytest.raises(RequestTimeout):
+                outcome.result()
+    assert len(taken) == calls
 
 
 def test_a_peer_that_no_router_knows_any_more_is_lost_before_two_intervals_are_over(

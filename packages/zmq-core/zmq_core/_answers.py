@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from zmq_core._envelope import Envelope, MessageType, encode
+from zmq_core._envelope import Envelope, encode
 from zmq_core._linkcontext import LinkContext
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._ring import Ring
@@ -50,26 +50,28 @@ class Answers:
         check_size(envelope.body, self._options)
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
-        self._context.reception.requests.answered(peer, envelope, time.monotonic())
         frames = [peer, self._name, *encode(envelope)]
-        return self._try(frames, envelope.type, time.monotonic() + patience)
+        return self._try(frames, envelope, time.monotonic() + patience)
 
-    def _try(self, frames: Sequence[bytes], kind: MessageType, deadline: float) -> bool:
-        uplink = self._uplink
+    def _try(self, frames: Sequence[bytes], answer: Envelope, deadline: float) -> bool:
+        uplink, requests = self._uplink, self._context.reception.requests
         if uplink.send(frames) or (uplink.closed and self._ring.offer(frames)):
+            requests.answered(frames[0], answer, time.monotonic())
             return True
         if time.monotonic() + _RETRY < deadline and not self._ring.closed:
-            again = functools.partial(self._try_again, frames, kind, deadline)
+            # Who asks after it meanwhile, by another proxy, is told that it is here.
+            again = functools.partial(self._try_again, frames, answer, deadline)
             self._context.reactor.call_later(_RETRY, again)
             return True
+        requests.answered(frames[0], answer, time.monotonic())
         self._context.statistics.replies_dropped += 1
         self._context.log.warning(
             ("answer", frames[0]),
             "dropped a %s to %r: no proxy takes it",
-            kind.name,
+            answer.type.name,
             frames[0],
         )
         return False
 
-    def _try_again(self, frames: Sequence[bytes], kind: MessageType, deadline: float) -> None:
-        self._try(frames, kind, deadline)
+    def _try_again(self, frames: Sequence[bytes], answer: Envelope, deadline: float) -> None:
+        self._try(frames, answer, deadline)

@@ -9,10 +9,12 @@ taken or refused; and what was refused has come back before it.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final
 
+from zmq_core._envelope import ID_SIZE
 from zmq_core._uplink import Uplink
 
 __all__ = ["Flows"]
@@ -60,14 +62,27 @@ class Flows:
         flow.sent += 1
         if flow.marker or flow.sent < _MARK_AT:
             return False
-        flow.marker, flow.sent_before_marker = message_id, flow.sent
-        self._roads[message_id] = (uplink, peer)
+        self._mark(flow, (uplink, peer), message_id)
         return True
 
+    def _mark(self, flow: _Flow, road: _Road, marker: bytes) -> None:
+        flow.marker, flow.sent_before_marker = marker, flow.sent
+        self._roads[marker] = road
+
     def markers(self, peer: bytes, uplinks: Collection[Uplink]) -> list[tuple[Uplink, bytes]]:
-        """The PROBEs to `peer` that were not answered, and by which uplink they went."""
-        flows = ((uplink, self._flows.get((uplink, peer))) for uplink in uplinks)
-        return [(uplink, flow.marker) for uplink, flow in flows if flow is not None and flow.marker]
+        """The PROBEs to `peer` that are not answered, and by which uplink each is to go again.
+
+        More may be under way than the window and a half, since many threads can find it open
+        at the same time: then it is full without a PROBE, and gets one of its own.
+        """
+        found = []
+        for uplink in uplinks:
+            flow = self._flows.get((uplink, peer))
+            if flow is not None and not flow.marker and flow.sent >= _WINDOW:
+                self._mark(flow, (uplink, peer), os.urandom(ID_SIZE))
+            if flow is not None and flow.marker:
+                found.append((uplink, flow.marker))
+        return found
 
     def confirmed(self, marker: bytes) -> bool:
         """The PROBE with that id was answered; false if it was none of these."""

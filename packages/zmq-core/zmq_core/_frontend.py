@@ -23,7 +23,7 @@ from zmq_core._options import NodeOptions, check_size
 from zmq_core._outbox import GONE, Outbox
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._reactor import Reactor
-from zmq_core._reception import HELD_MOST, Reception
+from zmq_core._reception import Reception
 from zmq_core._sockets import POLLIN, SocketFactory, events_of, next_event, receive_whole
 from zmq_core._statistics import Statistics
 
@@ -32,7 +32,6 @@ __all__ = ["Frontend"]
 LOG = logging.getLogger(__name__)
 
 _READ_BATCH: Final = 100
-_READ_TO_LEARN: Final = 2 * HELD_MOST
 
 
 class Frontend:
@@ -96,10 +95,12 @@ class Frontend:
     def _read_batch(self) -> bool:
         """Take a bounded number of messages; true if there may be more."""
         batch: list[list[bytes]] = []
+        room = self._reception.room
         with self._outbox.lock:
             more = events_of(self._socket) & POLLIN
-            while more and len(batch) < _READ_BATCH:
-                batch.append(receive_whole(self._socket))
+            while more and len(batch) < _READ_BATCH and room > 0:
+                batch.append(frames := receive_whole(self._socket))
+                room -= len(frames[-1])
                 more = events_of(self._socket) & POLLIN
         for frames in batch:
             self._take(frames)
@@ -144,7 +145,7 @@ class Frontend:
         peer ends the round.
         """
         seen: set[bytes] = set()
-        while self._reception.held < _READ_TO_LEARN:
+        while not self._reception.holds(2):
             with self._outbox.lock:
                 if not events_of(self._socket) & POLLIN:
                     return
@@ -175,7 +176,7 @@ class Frontend:
         if self._pid != os.getpid():
             return False  # a fork's copy: the peer is the parent's
         if self._reception.requests:
-            self._reception.requests.answered(peer, envelope, time.monotonic())
+            peer = self._reception.requests.answered(peer, envelope, time.monotonic())
         return self._outbox.put(peer, envelope, patience)
 
     def _input_waits(self) -> None:

@@ -119,8 +119,15 @@ class Link:
                 self._read(pending)
             else:
                 pending.wait()
+        except BaseException:
+            self._schedule()  # a signal's handler may have raised where this looked at the socket
+            raise
         finally:
-            self._forget(message_id, pending)
+            try:
+                self._forget(message_id, pending)
+            except BaseException:  # the same: or nobody would read any more
+                self._forget(message_id, pending)
+                raise
         if pending.outcome is None:
             raise patience.error(time.monotonic(), self.endpoint)
         if isinstance(pending.outcome, Envelope):
@@ -252,17 +259,17 @@ class Link:
         return True
 
     def _forget(self, message_id: bytes, pending: PendingRequest) -> None:
-        """Undo `_expect`, however the wait ended."""
+        """Undo `_expect`, however the wait ended.  Can be done twice."""
         waker = pending.waker
         if waker is None and pending.outcome is not None:
             return
         with self._lock:
             self._outstanding.forget(message_id)
             if waker is not None:
-                pending.waker = None
                 self._read_by_caller = False
                 if self._state is not _State.CLOSED:
                     self._context.reactor.unmute(self._connection.fd)
+                pending.waker = None
         if waker is not None:
             self._context.wakers.give_back(waker)
 
@@ -301,16 +308,18 @@ class Link:
     def _take_input(self, most: int) -> None:
         """Take input, and notice whether there is room for output."""
         answered: list[Answered] = []
-        with self._lock:
-            if self._connection.socket is not None:
-                answered = self._look(self._connection.socket, most)
-        # Not under the lock, where the threads that wake would stop at once.
-        for pending, outcome in answered:
-            pending.complete(outcome)
+        try:
+            with self._lock:
+                if self._connection.socket is not None:
+                    self._look(self._connection.socket, most, answered)
+        finally:
+            # Not under the lock, where the threads that wake would stop at once; and also if
+            # the handler of a signal raised, since the answers are others'.
+            for pending, outcome in answered:
+                pending.complete(outcome)
 
-    def _look(self, socket: Socket, most: int) -> list[Answered]:
-        """Take up to `most` messages; whom they complete.  Under the lock."""
-        answered: list[Answered] = []
+    def _look(self, socket: Socket, most: int, answered: list[Answered]) -> None:
+        """Take up to `most` messages; `answered` gets whom they complete.  Under the lock."""
         events = events_of(socket)
         taken = 0
         while events & POLLIN and taken < most:
@@ -324,7 +333,6 @@ class Link:
             self._schedule()
         if self._blocked and events & POLLOUT and self._may_send():
             self._wake_blocked()
-        return answered
 
     def _take_back(self, message: Envelope) -> None:
         # Not here, under the lock: the application may well send it on over this link.

@@ -28,7 +28,7 @@ from zmq_core._statistics import Statistics
 
 __all__ = ["Reception"]
 
-HELD_MOST: Final = 1000
+_HELD_MOST: Final = 1000
 _HELD_BYTES: Final = 64 * 2**20
 _ACCEPTED: Final = frozenset(
     {MessageType.CALL, MessageType.CAST, MessageType.FANOUT, MessageType.NOTIFY}
@@ -69,7 +69,16 @@ class Reception:
     @property
     def full(self) -> bool:
         """Whether so much is held that nothing more is to be read."""
-        return self.held >= HELD_MOST or self._held_bytes >= _HELD_BYTES
+        return self.holds(1)
+
+    def holds(self, times: int) -> bool:
+        """Whether so many times that much is held."""
+        return self.held >= times * _HELD_MOST or self._held_bytes >= times * _HELD_BYTES
+
+    @property
+    def room(self) -> int:
+        """Octets of messages' bodies that may be held until `full`."""
+        return _HELD_BYTES - self._held_bytes
 
     def resume(self) -> None:
         """There may be room: deliver what is held, and have the sources read.  Any thread."""
@@ -110,7 +119,7 @@ class Reception:
             self.refuse_malformed(peer, error, answering)
             return
         if envelope.type is MessageType.PROBE:
-            answering.answer(peer, self.requests.reply_to_probe(peer, envelope))
+            answering.answer(peer, self.requests.reply_to_probe(envelope))
             return
         if envelope.type not in _ACCEPTED:
             self._statistics.misdirected += 1

@@ -11,6 +11,7 @@ process that stands still says nothing at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 from zmq_core._envelope import Envelope, MessageType
@@ -22,6 +23,7 @@ __all__ = ["Asked", "judge"]
 
 _DENIALS: Final = 2
 """Times that a request has to be denied, one after the other, before it counts as lost."""
+_BY_THE_PEER: Final = frozenset({NackCode.UNKNOWN_KEY, NackCode.UNKNOWN_ID})
 
 
 class Asked:
@@ -29,13 +31,14 @@ class Asked:
 
     __slots__ = (
         "asked_by",
-        "denials",
         "denied_by",
         "endpoint",
         "peer",
         "pending",
         "probe_at",
         "unanswered",
+        "unknown",
+        "unroutable",
         "uplink",
     )
 
@@ -47,42 +50,64 @@ class Asked:
         """By which it went, as soon as it has."""
         self.probe_at = math.inf
         """When to ask after it."""
-        self.denials = 0
+        self.unknown = 0
+        """Times that the peer said, since it last had it, that it does not have it."""
+        self.unroutable = 0
+        """Times that proxies said, since it last gave a sign of life, that it is not connected."""
         self.denied_by: set[Uplink] = set()
-        """By which it was said, since the last sign of life, that the peer is not connected."""
+        """By which they said so."""
         self.unanswered = 0
-        """Probes since the last that was answered."""
+        """Times that it was asked after since the last answer."""
         self.asked_by: set[Uplink] = set()
-        """By which those went."""
+        """By which that was."""
 
-    def probed(self, uplink: Uplink) -> None:
-        """A probe has gone out by `uplink`."""
+    def concerns(self, sender: bytes, answer: Envelope) -> bool:
+        """Whether `answer` is about this request: another peer may have had it before, by its id.
+
+        What a proxy may say for the peer counts whoever says it.
+        """
+        by_peer = answer.type is not MessageType.NACK or answer.nack_code in _BY_THE_PEER
+        return sender == self.peer or not by_peer
+
+    def probed(self, uplinks: Collection[Uplink]) -> None:
+        """It was asked after by these."""
         self.unanswered += 1
-        self.asked_by.add(uplink)
-
-    def answered(self) -> None:
-        """A probe was answered."""
-        self.unanswered = 0
-        self.asked_by.clear()
+        self.asked_by.update(uplinks)
 
     def silent(self, probes: float, proxies: int) -> bool:
         """Whether so many `probes` were for nothing; where there are several `proxies`, by two.
 
         What one of them does not bring may be the fault of the road to it.
         """
-        return self.unanswered >= probes and len(self.asked_by) >= min(2, proxies)
+        roads = self.asked_by | self.denied_by
+        return self.unanswered >= probes and len(roads) >= min(2, proxies)
 
     def silence(self, seconds: float) -> PeerLost:
         """That all probes of the last `seconds` were sent for nothing."""
         return PeerLost(self.endpoint, f"no answer to heartbeats by the proxies for {seconds:g} s")
 
+    def answered(self) -> None:
+        """There is an answer to the probes."""
+        self.unanswered = 0
+        self.asked_by.clear()
 
-def judge(asked: Asked, answer: Envelope, uplink: Uplink) -> Envelope | CoreError | None:
-    """What `answer`, which `uplink` brings, means for the request: its outcome, or None."""
+    def lives(self) -> None:
+        """The peer has answered."""
+        self.answered()
+        self.unroutable = 0
+        self.denied_by.clear()
+
+
+def judge(
+    asked: Asked, answer: Envelope, uplink: Uplink, uplinks: Collection[Uplink]
+) -> Envelope | CoreError | None:
+    """What `answer`, which `uplink` brings, means for the request: its outcome, or None.
+
+    `uplinks` are all that could bring one.
+    """
     if answer.type is MessageType.HEARTBEAT:
-        asked.answered()
-        asked.denials = 0
-        asked.denied_by.clear()
+        asked.lives()
+        asked.unknown = 0
         asked.pending.sign_of_life()
         return None
     if answer.type is not MessageType.NACK:
@@ -93,12 +118,15 @@ def judge(asked: Asked, answer: Envelope, uplink: Uplink) -> Envelope | CoreErro
         return Refused(asked.endpoint, answer.nack_code)
     if answer.nack_code is NackCode.QUEUE_FULL:
         return None
-    asked.answered()
-    asked.denials += 1
     if answer.nack_code is NackCode.UNROUTABLE:
+        asked.answered()
+        asked.unroutable += 1
         asked.denied_by.add(uplink)
-    if asked.denials < _DENIALS:
+        if asked.unroutable >= _DENIALS and asked.denied_by.issuperset(uplinks):
+            return PeerLost(asked.endpoint, "it is not connected to the proxies any more")
         return None
-    if answer.nack_code is NackCode.UNROUTABLE:
-        return PeerLost(asked.endpoint, "it is not connected to the proxies any more")
-    return ProxyLost(asked.endpoint, "the request or its reply was lost with a proxy")
+    asked.lives()
+    asked.unknown += 1
+    if asked.unknown >= _DENIALS:
+        return ProxyLost(asked.endpoint, "the request or its reply was lost with a proxy")
+    return None

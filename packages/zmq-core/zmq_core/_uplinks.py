@@ -8,6 +8,7 @@ fails no request as long as others are left: whether it is lost, probes find out
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -208,14 +209,14 @@ class Uplinks:
             if len(full) < len(ready):
                 return
             left = deadline - time.monotonic()
-            if left <= 0:
-                raise QueueFull(endpoint, "what was sent before has not been taken yet; it is full")
-            if gate.acquire(timeout=min(left, _MARK_AGAIN)):
+            if left > 0 and gate.acquire(timeout=min(left, _MARK_AGAIN)):
                 return
         with self._lock:
             markers = self._flows.markers(peer, ready)
         for uplink, marker in markers:  # one may have been lost, or not sent for want of room
             uplink.send(self._probe_of(peer, marker))
+        if left <= 0:
+            raise QueueFull(endpoint, "what was sent before has not been taken yet; it is full")
 
     def _probe_of(self, peer: bytes, message_id: bytes) -> list[bytes]:
         probe = Envelope(type=MessageType.PROBE, id=message_id)
@@ -246,11 +247,11 @@ class Uplinks:
             reception.refuse_malformed(peer, error, answering)
             return
         if envelope.type in _ANSWERS:
-            self._take_answer(envelope, uplink)
+            self._take_answer(peer, envelope, uplink)
             return
         self._context.statistics.received += 1
         if envelope.type is MessageType.PROBE:
-            answering.answer(peer, reception.requests.reply_to_probe(peer, envelope))
+            answering.answer(peer, reception.requests.reply_to_probe(envelope))
         else:
             answer = reception.requests.add(peer, envelope, time.monotonic())
             if answer is None and reception.full:
@@ -260,11 +261,13 @@ class Uplinks:
             else:
                 answering.answer(peer, answer)
 
-    def _take_answer(self, answer: Envelope, uplink: Uplink) -> None:
-        statistics = self._context.statistics
+    def _take_answer(self, sender: bytes, answer: Envelope, uplink: Uplink) -> None:
+        statistics, uplinks = self._context.statistics, self._roster.ready
         with self._lock:
             asked = self._asked.get(answer.id)
-            outcome = None if asked is None else judge(asked, answer, uplink)
+            if asked is not None and not asked.concerns(sender, answer):
+                asked = None
+            outcome = None if asked is None else judge(asked, answer, uplink, uplinks)
             if outcome is not None:
                 del self._asked[answer.id]
             elif asked is not None and uplink in asked.denied_by:
@@ -279,7 +282,11 @@ class Uplinks:
             message = answer.returned()
             if asked is None and message is not None:
                 full = answer.nack_code is NackCode.QUEUE_FULL
-                self._context.returned("" if full else receiver.decode(), message)
+                refuser = "" if full else receiver.decode()
+                # Not here, where what else has come waits.
+                self._context.reactor.call_soon(
+                    functools.partial(self._context.returned, refuser, message)
+                )
         if asked is not None and outcome is not None:
             asked.pending.complete(outcome)
         elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):
@@ -316,21 +323,31 @@ class Uplinks:
             silent = {id_ for id_, asked in due if asked.silent(timeout / interval, proxies)}
             for message_id in silent:
                 del self._asked[message_id]
-            self._probing = bool(self._asked) and not self._closed
+            probing = self._probing = bool(self._asked) and not self._closed
         for message_id, asked in due:
             if message_id in silent:
                 self._silent.add(asked.peer)
                 asked.pending.complete(asked.silence(interval + timeout))
                 continue
             asked.probe_at = now + interval
-            probe = self._probe_of(asked.peer, message_id)
-            # By one that was not asked for nothing: it, or the road to it, may be at fault.
-            asked_before = asked.denied_by | asked.asked_by
-            uplink = self._ring.offer(probe, asked_before) or self._ring.offer(probe)
-            if uplink is not None:
-                asked.probed(uplink)
-        if self._probing:
+            if uplinks := self._send_probe(asked, message_id):
+                asked.probed(uplinks)
+        if probing:
             self._look_later()
+
+    def _send_probe(self, asked: Asked, message_id: bytes) -> Collection[Uplink]:
+        """Ask after a request; by which uplinks.
+
+        By another than those by which that was for nothing: they, or the roads to them, may
+        be at fault.  Where one proxy has no connection to the peer, by all others at once.
+        """
+        probe = self._probe_of(asked.peer, message_id)
+        if asked.denied_by:
+            others = [it for it in self._roster.ready if it not in asked.denied_by]
+            if sent := [uplink for uplink in others if uplink.send(probe)]:
+                return sent
+        uplink = self._ring.offer(probe, asked.asked_by) or self._ring.offer(probe)
+        return () if uplink is None else (uplink,)
 
     def _look_later(self) -> None:
         self._context.reactor.call_later(self._options.heartbeat_interval / _LOOKS, self._probe)
