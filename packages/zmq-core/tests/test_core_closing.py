@@ -79,7 +79,7 @@ def test_close_wakes_a_sender_that_waits_for_room(
     body = b"x" * 2**20
     while True:
         try:
-            client.send(endpoint, KEY, body, timeout=0.2)
+            client.send(endpoint, KEY, body, timeout=0.5)
         except QueueFull:
             break
     errors: list[Exception] = []
@@ -159,7 +159,7 @@ def test_f28_close_with_unsent_messages_ends_within_linger(make_node: Callable[.
     server.listen(KEY, lambda incoming: None, backlog=1)
     while True:
         try:
-            client.send(server.bind(), KEY, b"x" * 2**20, timeout=0.2)
+            client.send(server.bind(), KEY, b"x" * 2**20, timeout=0.5)
         except QueueFull:
             break
     started = time.monotonic()

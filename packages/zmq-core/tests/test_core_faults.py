@@ -345,7 +345,7 @@ def test_reply_to_a_peer_that_has_gone_is_dropped_and_counted(
     asked: list[Incoming] = []
     server.serve(KEY, asked.append)
     with pytest.raises(RequestTimeout):
-        client.request(server.bind(), KEY, b"", timeout=0.1)
+        client.request(server.bind(), KEY, b"", timeout=0.5)
     client.close()
     until(lambda: not asked[0].heartbeat())
     dropped = server.statistics.replies_dropped
@@ -360,7 +360,7 @@ def test_reply_that_is_left_to_the_holder_of_the_lock_is_dropped_and_counted_by_
     asked: list[Incoming] = []
     server.serve(KEY, asked.append)
     with pytest.raises(RequestTimeout):
-        client.request(server.bind(), KEY, b"", timeout=0.1)
+        client.request(server.bind(), KEY, b"", timeout=0.5)
     client.close()
     until(lambda: not asked[0].heartbeat())
     frontend = server._frontend

@@ -224,6 +224,10 @@ def test_interrupted_wait_leaves_the_link_usable(
     def interrupt(number: int, frame: object) -> None:
         raise Interrupt
 
+    def request_interrupted() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        client.request(endpoint, KEY, b"never", timeout=30)
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for round_ in range(20):
@@ -233,9 +237,8 @@ def test_interrupted_wait_leaves_the_link_usable(
                     sum(i.body[:4] == b"kept" for i in asked) == count
                 )
             )
-            signal.setitimer(signal.ITIMER_REAL, 0.005)
             with pytest.raises(Interrupt):
-                client.request(endpoint, KEY, b"never", timeout=30)
+                request_interrupted()
             assert client.request(endpoint, KEY, b"now", timeout=10).body == b"now"
             for number, thread in enumerate(kept):
                 reply_to(asked, b"kept %d %d" % (round_, number))

