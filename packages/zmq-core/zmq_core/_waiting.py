@@ -7,6 +7,7 @@ green) or on a descriptor through this module.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
@@ -184,13 +185,21 @@ def met_itself(fd: int) -> bool:
     """Whether a TCP connection has one socket for both ends.
 
     The kernel makes such a one if it has chosen for a client the very port to which
-    that wants to connect, and nobody listens there.  False if the descriptor is closed.
+    that wants to connect, and nobody listens there.  False if the descriptor's owner has
+    closed it, also if something else has got its number since.
     """
     try:
-        with socket.socket(fileno=os.dup(fd)) as end:
-            return bool(end.getsockname() == end.getpeername())
+        own = os.dup(fd)
     except OSError:
         return False
+    try:
+        end = socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        return False
+    with end, contextlib.suppress(OSError):
+        return bool(end.getsockname() == end.getpeername())
+    return False
 
 
 class EndOfStream:
