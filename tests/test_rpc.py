@@ -244,7 +244,7 @@ def test_a_call_that_takes_too_long_times_out_exactly_when_due(
     started = time.monotonic()
     with pytest.raises(MessagingTimeout, match="no reply within"):
         caller.prepare(timeout=1).call({}, "slow", seconds=2.0)
-    assert 0.99 < time.monotonic() - started < 1.9
+    assert 0.99 < time.monotonic() - started < 1.5
 
 
 def test_a_timeout_may_be_longer_than_the_system_can_wait(
@@ -269,7 +269,7 @@ def test_f01_a_call_that_nobody_listens_to_times_out_and_says_so(
     started = time.monotonic()
     with pytest.raises(MessagingTimeout, match=r"nobody listens on .*topic 'work'"):
         client(make_transport(url)).prepare(timeout=1).call({}, "echo", value=1)
-    assert 0.99 < time.monotonic() - started < 1.9
+    assert 0.99 < time.monotonic() - started < 1.5
 
 
 def test_f01_a_server_that_appears_before_the_timeout_is_still_used(

@@ -29,7 +29,7 @@ from zmq_core import (
 from zmq_core._envelope import Flag
 
 KEY = TargetKey("openstack", "topic", "server")
-TOLERANCE = 1.5
+TOLERANCE = 0.4
 
 
 def echo(incoming: Incoming) -> bool:

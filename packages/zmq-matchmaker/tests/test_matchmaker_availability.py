@@ -154,7 +154,7 @@ def test_a_cluster_goes_on_when_the_node_of_the_deployment_dies(
         server.announce([(KEY, A), (OTHER, B)])
         assert client.lookup(KEY, 5) == (A,)
         server.announce([(KEY, B)])
-        until(lambda: client.lookup(KEY, 5) == (A, B), "pushed", seconds=2)
+        until(lambda: client.lookup(KEY, 5) == (A, B), "pushed", seconds=1)
         cluster.fail_over("zmq:{x}:leases")
         assert client.lookup(KEY, 5) == (A, B)
         server.announce([(KEY, C)])

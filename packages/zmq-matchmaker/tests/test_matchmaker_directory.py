@@ -128,6 +128,7 @@ def test_own_listeners_are_found_at_once(url: str, make_directory: MakeDirectory
     assert directory.lookup(KEY, 5) == (record(2),)
 
 
+@pytest.mark.alone
 def test_a_client_in_use_sees_who_comes_and_who_leaves_within_a_second(
     url: str, make_directory: MakeDirectory, until: Until
 ) -> None:
@@ -137,13 +138,14 @@ def test_a_client_in_use_sees_who_comes_and_who_leaves_within_a_second(
     for number in range(2, 5):
         other = make_directory(url)
         other.announce([(KEY, record(number))])
-        until(lambda n=number: record(n) in client.lookup(KEY, 5), "comes", seconds=2)
+        until(lambda n=number: record(n) in client.lookup(KEY, 5), "comes", seconds=1)
         other.close()
-        until(lambda n=number: record(n) not in client.lookup(KEY, 5), "left", seconds=2)
+        until(lambda n=number: record(n) not in client.lookup(KEY, 5), "left", seconds=1)
     assert client.lookup(KEY, 5) == (record(1),)
     assert client.statistics.changes >= 6
 
 
+@pytest.mark.alone
 def test_whoever_does_not_answer_one_client_is_set_aside_by_all_until_it_does(
     url: str, make_directory: MakeDirectory, until: Until
 ) -> None:
@@ -158,12 +160,12 @@ def test_whoever_does_not_answer_one_client_is_set_aside_by_all_until_it_does(
             until(lambda: one.lookup(KEY, 5) == both, "tried again", seconds=2.5)
             until(lambda: other.lookup(KEY, 5) == both, "tried again", seconds=1)
     one.ack(KEY, record(1))
-    until(lambda: other.lookup(KEY, 5) == both, "is back", seconds=2)
+    until(lambda: other.lookup(KEY, 5) == both, "is back", seconds=1)
     assert one.lookup(KEY, 5) == both
     one.nack(KEY, record(1))
     until(lambda: other.lookup(KEY, 5) == (record(2),), "set aside", seconds=1)
     make_directory(url).announce([(KEY, record(1))])  # it was started again
-    until(lambda: one.lookup(KEY, 5) == other.lookup(KEY, 5) == both, "is back", seconds=2)
+    until(lambda: one.lookup(KEY, 5) == other.lookup(KEY, 5) == both, "is back", seconds=1)
 
 
 def test_a_process_that_ends_does_not_take_away_what_another_registered_at_its_address(
@@ -231,6 +233,7 @@ def test_after_all_servers_left_those_that_come_are_found(
     until(lambda: client.lookup(KEY, 5) == (record(2),), "found")
 
 
+@pytest.mark.alone
 def test_a_stale_record_is_dropped_and_the_source_asked_at_once(
     url: str, make_directory: MakeDirectory, until: Until
 ) -> None:
@@ -240,7 +243,7 @@ def test_a_stale_record_is_dropped_and_the_source_asked_at_once(
     server.withdraw([(KEY, record(1))])
     server.announce([(KEY, record(2))])
     client.nack(KEY, record(1), gone=True)
-    until(lambda: client.lookup(KEY, 5) == (record(2),), "the new one is used", seconds=2)
+    until(lambda: client.lookup(KEY, 5) == (record(2),), "the new one is used", seconds=1)
 
 
 def test_one_that_did_not_answer_is_set_aside_until_it_does(

@@ -428,6 +428,7 @@ def test_a_folder_that_is_removed_and_made_again_is_watched_again(
         watch.close()
 
 
+@pytest.mark.alone
 def test_a_client_in_use_sees_who_comes_leaves_and_does_not_answer_within_a_second(
     url: str, make_directory: Callable[..., Directory], until: Callable[..., None]
 ) -> None:
@@ -436,11 +437,11 @@ def test_a_client_in_use_sees_who_comes_leaves_and_does_not_answer_within_a_seco
     one.announce([(KEY, RECORD)])
     assert client.lookup(KEY, 5) == (RECORD,)
     other.announce([(KEY, new)])
-    until(lambda: new in client.lookup(KEY, 5), "comes", seconds=2)
+    until(lambda: new in client.lookup(KEY, 5), "comes", seconds=1)
     one.lookup(KEY, 5)
     one.nack(KEY, "127.0.0.1:2")
     until(lambda: client.lookup(KEY, 5) == (RECORD,), "set aside", seconds=1)
     one.ack(KEY, new)
-    until(lambda: new in client.lookup(KEY, 5), "back", seconds=2)
+    until(lambda: new in client.lookup(KEY, 5), "back", seconds=1)
     other.close()
-    until(lambda: client.lookup(KEY, 5) == (RECORD,), "left", seconds=2)
+    until(lambda: client.lookup(KEY, 5) == (RECORD,), "left", seconds=1)
