@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that go through proxies: ours that are out, others' that are here.  No I/O, no clock.
+"""Requests of ours that are out through proxies: what becomes known of each.  No I/O, no clock.
 
 A direct connection ends when its peer dies; one to a proxy does not.  So a
 caller asks after a request that is out for long (PROBE): whoever has it says so,
@@ -14,12 +14,12 @@ import math
 from collections.abc import Collection
 from typing import Final
 
-from zmq_core._envelope import Envelope, MessageType
+from zmq_core._envelope import Envelope, MessageType, encode
 from zmq_core._errors import CoreError, NackCode, PeerLost, ProxyLost, QueueFull, Refused
 from zmq_core._pending import PendingRequest
 from zmq_core._uplink import Uplink
 
-__all__ = ["Asked", "judge"]
+__all__ = ["Asked", "judge", "probe_of"]
 
 _DENIALS: Final = 2
 """Times that a request has to be denied, one after the other, before it counts as lost."""
@@ -130,3 +130,8 @@ def judge(
     if asked.unknown >= _DENIALS:
         return ProxyLost(asked.endpoint, "the request or its reply was lost with a proxy")
     return None
+
+
+def probe_of(peer: bytes, sender: bytes, message_id: bytes) -> list[bytes]:
+    """The frames by which `sender` asks `peer` whether it has that message."""
+    return [peer, sender, *encode(Envelope(type=MessageType.PROBE, id=message_id))]

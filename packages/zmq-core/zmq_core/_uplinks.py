@@ -17,7 +17,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from zmq_core._answers import Answers
-from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode, encode
+from zmq_core._asking import AskedRequests
+from zmq_core._envelope import ID_SIZE, Envelope, MessageType, decode
 from zmq_core._errors import (
     CoreError,
     MalformedMessage,
@@ -35,7 +36,7 @@ from zmq_core._options import NodeOptions
 from zmq_core._pending import FOREVER, Patience, PendingRequest
 from zmq_core._ring import Ring
 from zmq_core._roster import Address, ProxyAddress, Roster
-from zmq_core._routed import Asked, judge
+from zmq_core._routed import Asked, probe_of
 from zmq_core._silent import SilentPeers
 from zmq_core._uplink import Uplink
 
@@ -48,8 +49,6 @@ _ANSWERS: Final = frozenset(
 )
 _REMEMBERED: Final = 4096
 _MARK_AGAIN: Final = 1.0
-_LOOKS: Final = 4
-"""In a heartbeat interval, for requests that are to be asked after."""
 
 
 class Uplinks:
@@ -62,10 +61,11 @@ class Uplinks:
         self._lock = threading.Lock()
         self._roster = Roster(self._uplink, context.log, self._ended, no_other_way=True)
         self._ring = Ring(self._roster, options.connect_timeout)
-        self._asked: dict[bytes, Asked] = {}
-        self._flows = Flows()
         self._silent = SilentPeers()
-        self._probing = False
+        self._requests = AskedRequests(
+            name, self._roster, self._ring, self._silent, context.reactor, options
+        )
+        self._flows = Flows()
         self._casts: OrderedDict[bytes, bytes] = OrderedDict()
         """To whom the last ones went."""
         self._closed = False
@@ -111,8 +111,7 @@ class Uplinks:
         self._hear(endpoint, peer, deadline)
         while True:
             asked = Asked(PendingRequest(patience), peer, endpoint)
-            with self._lock:
-                self._asked[message_id] = asked
+            self._requests.add(message_id, asked)
             try:
                 # What was lost goes by another proxy, if one takes it: that one may stand still.
                 uplink = self._ring.offer(message, refusing | losing) if losing else None
@@ -121,11 +120,10 @@ class Uplinks:
                 if uplink is None:
                     assert refusal is not None
                     raise refusal
-                self._sent(message_id, asked, uplink)
+                self._requests.sent(message_id, asked, uplink)
                 asked.pending.wait()
             finally:
-                with self._lock:
-                    self._asked.pop(message_id, None)
+                self._requests.forget(message_id)
             outcome = asked.pending.outcome
             if outcome is None:
                 raise patience.error(time.monotonic(), endpoint)
@@ -186,7 +184,7 @@ class Uplinks:
         with self._lock:
             mark = self._flows.sent(uplink, peer, message_id)
         if mark:
-            uplink.send(self._probe_of(peer, message_id))
+            uplink.send(probe_of(peer, self._name, message_id))
 
     def _hear(self, endpoint: str, peer: bytes, deadline: float) -> None:
         """Ask a peer that has fallen silent whether it is back.
@@ -196,7 +194,7 @@ class Uplinks:
         heard = self._silent.suspect(peer)
         if heard is None:
             return
-        self._ring.offer(self._probe_of(peer, bytes(ID_SIZE)))
+        self._ring.offer(probe_of(peer, self._name, bytes(ID_SIZE)))
         if not heard.wait(min(self._options.heartbeat_interval, deadline - time.monotonic())):
             raise PeerUnreachable(endpoint, "it has given no sign of life by the proxies for long")
 
@@ -214,25 +212,9 @@ class Uplinks:
         with self._lock:
             markers = self._flows.markers(peer, ready)
         for uplink, marker in markers:  # one may have been lost, or not sent for want of room
-            uplink.send(self._probe_of(peer, marker))
+            uplink.send(probe_of(peer, self._name, marker))
         if left <= 0:
             raise QueueFull(endpoint, "what was sent before has not been taken yet; it is full")
-
-    def _probe_of(self, peer: bytes, message_id: bytes) -> list[bytes]:
-        probe = Envelope(type=MessageType.PROBE, id=message_id)
-        return [peer, self._name, *encode(probe)]
-
-    def _sent(self, message_id: bytes, asked: Asked, uplink: Uplink) -> None:
-        asked.pending.sign_of_life()
-        with self._lock:
-            asked.uplink = uplink
-            asked.probe_at = time.monotonic() + self._options.heartbeat_interval
-            probing, self._probing = self._probing, True
-            lost = not self._roster.ready and self._asked.pop(message_id, None) is asked
-        if not probing:
-            self._look_later()
-        if lost:
-            asked.pending.complete(ProxyLost(asked.endpoint, _loss(uplink)))
 
     # -- what comes in, on the reactor's thread --------------------------------------
 
@@ -262,106 +244,35 @@ class Uplinks:
                 answering.answer(peer, answer)
 
     def _take_answer(self, sender: bytes, answer: Envelope, uplink: Uplink) -> None:
-        statistics, uplinks = self._context.statistics, self._roster.ready
+        statistics = self._context.statistics
+        awaited = self._requests.take(sender, answer, uplink)
+        answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
         with self._lock:
-            asked = self._asked.get(answer.id)
-            if asked is not None and not asked.concerns(sender, answer):
-                asked = None
-            outcome = None if asked is None else judge(asked, answer, uplink, uplinks)
-            if outcome is not None:
-                del self._asked[answer.id]
-            elif asked is not None and uplink in asked.denied_by:
-                self._ask_others_soon(asked)
             receiver = self._casts.get(answer.id, b"")
-            answers_probe = answer.type is MessageType.NACK and answer.subject == MessageType.PROBE
             through = answers_probe and self._flows.confirmed(answer.id)
         if through:
             self._roster.wake()
         if answer.type is MessageType.NACK and not answers_probe:
             statistics.nacks_received += 1
             message = answer.returned()
-            if asked is None and message is not None:
+            if not awaited and message is not None:
                 full = answer.nack_code is NackCode.QUEUE_FULL
                 refuser = "" if full else receiver.decode()
                 # Not here, where what else has come waits.
                 self._context.reactor.call_soon(
                     functools.partial(self._context.returned, refuser, message)
                 )
-        if asked is not None and outcome is not None:
-            asked.pending.complete(outcome)
-        elif asked is None and answer.type in (MessageType.REPLY, MessageType.ACK):
+        if not awaited and answer.type in (MessageType.REPLY, MessageType.ACK):
             statistics.late_replies += 1
 
-    def _ask_others_soon(self, asked: Asked) -> None:
-        """One proxy knows nothing of the peer: whether another does is worth less of a wait.
-
-        Where there is no other, the peer has a heartbeat interval to connect again.
-        """
-        if not asked.denied_by.issuperset(self._roster.ready):
-            soon = time.monotonic() + self._options.heartbeat_interval / _LOOKS
-            asked.probe_at = min(asked.probe_at, soon)
-
     def _ended(self, last: Uplink) -> None:
-        """If no proxy is left to ask after the requests that are out, fail them."""
         with self._lock:
             self._flows.forget(last)
-            if self._roster.ready:
-                return
-            sent = {id_: asked for id_, asked in self._asked.items() if asked.uplink is not None}
-            for message_id in sent:
-                del self._asked[message_id]
-        for asked in sent.values():
-            asked.pending.complete(ProxyLost(asked.endpoint, _loss(last)))
-
-    def _probe(self) -> None:
-        """Ask after the requests that are out for long; give those up that get no answer."""
-        interval, timeout = self._options.heartbeat_interval, self._options.heartbeat_timeout
-        now, proxies = time.monotonic(), len(self._roster.ready)
-        with self._lock:
-            due = [item for item in self._asked.items() if item[1].probe_at <= now]
-            # Counted and not timed: this process may have stood still itself.
-            silent = {id_ for id_, asked in due if asked.silent(timeout / interval, proxies)}
-            for message_id in silent:
-                del self._asked[message_id]
-            probing = self._probing = bool(self._asked) and not self._closed
-        for message_id, asked in due:
-            if message_id in silent:
-                self._silent.add(asked.peer)
-                asked.pending.complete(asked.silence(interval + timeout))
-                continue
-            asked.probe_at = now + interval
-            if uplinks := self._send_probe(asked, message_id):
-                asked.probed(uplinks)
-        if probing:
-            self._look_later()
-
-    def _send_probe(self, asked: Asked, message_id: bytes) -> Collection[Uplink]:
-        """Ask after a request; by which uplinks.
-
-        By another than those by which that was for nothing: they, or the roads to them, may
-        be at fault.  Where one proxy has no connection to the peer, by all others at once.
-        """
-        probe = self._probe_of(asked.peer, message_id)
-        if asked.denied_by:
-            others = [it for it in self._roster.ready if it not in asked.denied_by]
-            if sent := [uplink for uplink in others if uplink.send(probe)]:
-                return sent
-        uplink = self._ring.offer(probe, asked.asked_by) or self._ring.offer(probe)
-        return () if uplink is None else (uplink,)
-
-    def _look_later(self) -> None:
-        self._context.reactor.call_later(self._options.heartbeat_interval / _LOOKS, self._probe)
+        self._requests.ended(last)
 
     def close(self, reason: str) -> None:
         """End all uplinks and fail what is unanswered.  Idempotent."""
-        with self._lock:
-            self._closed = True
-            asked, self._asked = list(self._asked.values()), {}
-        for request in asked:
-            request.pending.complete(ProxyLost(request.endpoint, reason))
+        self._closed = True
+        self._requests.close(reason)
         self._silent.clear()
         self._roster.close(reason)
-
-
-def _loss(uplink: Uplink) -> str:
-    return f"the proxy {uplink.proxy.name}: {uplink.reason}"
