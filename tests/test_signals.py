@@ -102,7 +102,7 @@ def test_cleanup_from_several_threads_at_once_ends_once_and_all_wait_for_it(
         ) -> bool:
             together.wait()
             transport.cleanup()
-            return bool(runtime._closed and runtime.node._closed)
+            return bool(runtime._closed and runtime.node._life.closed)
 
         with ThreadPoolExecutor(4) as threads:
             assert list(threads.map(clean_up, range(4))) == [True] * 4

@@ -329,7 +329,7 @@ def test_fork_while_another_thread_holds_the_nodes_lock_does_not_hang_the_child(
 ) -> None:
     node = make_node()
     node.bind()
-    with node._lock:
+    with node._life._lock:
         assert in_a_forked_child(node.close) == "None"
         assert "NodeClosed" in in_a_forked_child(node.bind)
 
@@ -376,7 +376,7 @@ with Node(options) as server:
     for _ in range(300):
         node = Node(options)
 
-        node._start()
+        node._life.start()
         held = None  # the frames that were interrupted, as they are while `finally` runs
         try:
             signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.00001, 0.0008))

@@ -363,7 +363,7 @@ def test_reply_that_is_left_to_the_holder_of_the_lock_is_dropped_and_counted_by_
         client.request(server.bind(), KEY, b"", timeout=0.5)
     client.close()
     until(lambda: not asked[0].heartbeat())
-    frontend = server._frontend
+    frontend = server._life._frontend
     assert frontend is not None
     dropped = server.statistics.replies_dropped
     with frontend._outbox.lock:

@@ -503,6 +503,6 @@ def test_connections_made_ahead_serve_later_requests(make_node: Callable[..., No
 
 def test_ids_never_repeat(make_node: Callable[..., Node]) -> None:
     one, other = make_node(), make_node()
-    ids = {node._ids.next() for node in (one, other) for _ in range(1000)}
+    ids = {node.new_id() for node in (one, other) for _ in range(1000)}
     assert len(ids) == 2000
     assert {len(id_) for id_ in ids} == {16}

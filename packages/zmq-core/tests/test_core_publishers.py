@@ -162,7 +162,7 @@ def test_a_node_that_is_full_reads_on_when_there_is_room(
     for number in range(1500):
         sender.publishers.publish(KEY, str(number).encode(), timeout=5)
         if number == 1200:
-            until(lambda: listener.node._context.reception.full)  # type: ignore[union-attr]
+            until(lambda: listener.node._life.context.reception.full)  # type: ignore[union-attr]
     for number in range(1500):
         until(functools.partial(listener.has_more_than, number))
         listener.incoming[number].release()
@@ -181,7 +181,7 @@ def test_what_a_publisher_had_sent_when_it_left_comes_also_to_a_node_that_was_fu
     for _ in range(1010 + 900):
         sender.publishers.publish(KEY, b"x", timeout=5)
     until(lambda: sum(publisher.published for publisher in publishers) == 1010 + 900)
-    until(lambda: listener.node._context.reception.full)  # type: ignore[union-attr]
+    until(lambda: listener.node._life.context.reception.full)  # type: ignore[union-attr]
     for publisher in publishers:
         publisher.end(linger=5.0)
     for number in range(1010 + 900):
@@ -202,7 +202,7 @@ def test_published_messages_for_a_slow_listener_do_not_stop_calls_to_another(
     client.request(endpoint, LONGER, b"", timeout=10)
     for _ in range(1500):
         sender.publishers.publish(KEY, b"x", timeout=5)
-    until(lambda: listener.node._context.reception.full)  # type: ignore[union-attr]
+    until(lambda: listener.node._life.context.reception.full)  # type: ignore[union-attr]
     answers: list[bytes] = []
     caller = threading.Thread(
         target=lambda: answers.append(client.request(endpoint, LONGER, b"", timeout=60).body)
@@ -257,7 +257,7 @@ def test_who_waits_for_a_subscription_is_let_go_when_the_node_closes(
     node.publishers.use([p.frontend for p in publishers], [], timeout=10)
     waiting = threading.Thread(target=lambda: node.publishers.subscribe(KEY, timeout=60))
     waiting.start()
-    while not node._roads.publications._checks:  # type: ignore[union-attr]
+    while not node._life.roads.publications._checks:  # type: ignore[union-attr]
         time.sleep(0.005)
     node.close()
     waiting.join(10)

@@ -14,7 +14,10 @@ from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
 from zmq_core._waiting import WakerPool
 
-__all__ = ["LinkContext"]
+__all__ = ["LinkContext", "Returned"]
+
+Returned = Callable[[str, Envelope], None]
+"""Told of a message that came back with NACK, and which peer refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +33,5 @@ class LinkContext:
     wakers: WakerPool
     statistics: Statistics
     log: RateLimitedLog
-    returned: Callable[[str, Envelope], None]
-    """Told, on the reactor's thread, of a message that came back with NACK."""
+    returned: Returned
+    """Called on the reactor's thread."""

@@ -4,41 +4,27 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from zmq_core._address import Endpoint, resolve_bind_address
 from zmq_core._envelope import Envelope, Flag, MessageType, Serializer
-from zmq_core._errors import (
-    ConfigurationError,
-    NodeClosed,
-    PeerUnreachable,
-    SocketLimitReached,
-)
-from zmq_core._forking import tell_of_forks
-from zmq_core._frontend import Frontend
-from zmq_core._identity import MessageIds, default_identity
+from zmq_core._errors import ConfigurationError, PeerUnreachable, SocketLimitReached
 from zmq_core._inbox import DEFAULT_BACKLOG, REQUESTS, Directory, Inbox, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
+from zmq_core._lifecycle import Lifecycle
 from zmq_core._link import Link
-from zmq_core._linkcontext import LinkContext
+from zmq_core._linkcontext import Returned
 from zmq_core._options import NodeOptions, check_size
 from zmq_core._pending import FOREVER, Patience
 from zmq_core._publications import Publications
 from zmq_core._publishers import Publishers
 from zmq_core._ratelimit import RateLimitedLog
-from zmq_core._reactor import Reactor
-from zmq_core._reception import Reception
 from zmq_core._roads import Roads
 from zmq_core._roster import ProxyAddress
-from zmq_core._sockets import SocketFactory
 from zmq_core._statistics import Statistics
-from zmq_core._waiting import WakerPool
 
 __all__ = ["Node"]
 
@@ -67,36 +53,27 @@ class Node:
         options: NodeOptions | None = None,
         *,
         role: str = "node",
-        returned: Callable[[str, Envelope], None] | None = None,
+        returned: Returned | None = None,
     ) -> None:
         self.options = options or NodeOptions()
-        self._role = role
         self.statistics = Statistics()
-        self._returned = returned or self._drop_returned
         self._log = RateLimitedLog(LOG)
-        self._begin()
-        self._context: LinkContext | None = None
         self._directory = Directory()
-        self._frontend: Frontend | None = None
-        self._roads: Roads | None = None
+        self._life = Lifecycle(
+            self.options,
+            role,
+            self._directory,
+            self.statistics,
+            self._log,
+            returned or self._drop_returned,
+        )
         self.publishers = Publishers(self._publications, self.new_id)
         """For messages to all who listen."""
-        self._closed = False
-        tell_of_forks(self)
 
-    def _begin(self) -> None:
-        """Become a node of the running process."""
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self.identity = default_identity(self._role)
-        self._ids = MessageIds()
-
-    def after_fork(self) -> None:
-        """Called in a forked child: what the parent has used stays the parent's."""
-        if self._context is None:
-            self._begin()
-        else:
-            self._lock = threading.Lock()  # a thread that is not here may have held it
+    @property
+    def identity(self) -> str:
+        """The routing id.  A forked child has another, if the node was not used before."""
+        return self._life.identity
 
     def __enter__(self) -> Self:
         return self
@@ -119,20 +96,7 @@ class Node:
         :raises ConfigurationError: the address cannot be bound.
         :raises SocketLimitReached: no descriptor is left.
         """
-        address = resolve_bind_address(self.options.bind_address, self.options.advertise_host)
-        context = self._start()
-        with self._lock:
-            self._check_usable()
-            if self._frontend is None:
-                self._frontend = Frontend(
-                    context.sockets,
-                    self.options,
-                    address,
-                    context.reactor,
-                    context.reception,
-                    self.statistics,
-                )
-            return str(Endpoint(address.advertise, self._frontend.port))
+        return self._life.bind()
 
     def listen(
         self,
@@ -151,7 +115,8 @@ class Node:
         if backlog < 1:
             raise ConfigurationError("backlog", f"{backlog!r} is not a positive number")
         self.bind()
-        inbox = Inbox(on_message, backlog, self._start().reception.resume, self._listener_failed)
+        context, _ = self._life.start()
+        inbox = Inbox(on_message, backlog, context.reception.resume, self._listener_failed)
         types = tuple(types)
         for key in (keys,) if isinstance(keys, TargetKey) else keys:
             self._directory.add(key, types, inbox)
@@ -176,11 +141,11 @@ class Node:
         )
 
     def _stop_listening(self, inbox: Inbox) -> None:
-        if self._pid != os.getpid():
+        if self._life.inherited:
             return
         inbox.close()
         self._directory.remove(inbox)
-        context = self._context
+        context = self._life.context
         if context is not None:
             context.reception.resume()
             context.reactor.drain()
@@ -218,7 +183,7 @@ class Node:
         deadline = FOREVER if timeout is None else now + timeout
         envelope = Envelope(
             type=MessageType.CALL,
-            id=self._ids.next(),
+            id=self._life.ids.next(),
             key=key.encoded,
             body=body,
             serializer=serializer,
@@ -261,7 +226,7 @@ class Node:
         deadline = FOREVER if timeout is None else now + timeout
         envelope = Envelope(
             type=kind,
-            id=message_id or self._ids.next(),
+            id=message_id or self._life.ids.next(),
             key=key.encoded,
             body=body,
             serializer=serializer,
@@ -276,22 +241,22 @@ class Node:
 
     def new_id(self) -> bytes:
         """An id for a message that may have to be sent again."""
-        return self._ids.next()
+        return self._life.ids.next()
 
     @property
     def links(self) -> Mapping[str, Link]:
         """The direct connections to peers, by endpoint, for those who watch the node."""
-        roads = self._roads
+        roads = self._life.roads
         return {} if roads is None else roads.links
 
     def connect(self, endpoints: Iterable[str]) -> None:
         """Begin to connect to all `endpoints` at once; later sends wait for the connections."""
         try:
-            self._start()
+            _, roads = self._life.start()
         except SocketLimitReached as error:
             LOG.debug("not connected: %s", error)
             return
-        self._usable_roads().connect(endpoints)
+        roads.connect(endpoints)
 
     def use_proxies(self, proxies: Iterable[ProxyAddress], *, timeout: float = 0.0) -> int:
         """Be reachable through `proxies`, and send through them what has a `routing_id`.
@@ -301,29 +266,22 @@ class Node:
         Waits up to `timeout` seconds for connections; returns how many proxies can be
         used now.
         """
-        self._start()
-        return self._usable_roads().uplinks.use(proxies, timeout)
+        _, roads = self._life.start()
+        return roads.uplinks.use(proxies, timeout)
 
     def _roads_to(self, endpoint: str, body: bytes) -> Roads:
         """The roads for a message to `endpoint`; starts the node if need be."""
         check_size(body, self.options)
-        roads = self._roads
-        if roads is not None and self._pid == os.getpid():
+        roads = self._life.roads
+        if roads is not None and not self._life.inherited:
             return roads
         try:
-            self._start()
+            return self._life.start()[1]
         except SocketLimitReached as error:
             raise PeerUnreachable(endpoint, str(error)) from error
-        return self._usable_roads()
 
     def _publications(self, body: bytes) -> Publications:
         return self._roads_to("publishers", body).publications
-
-    def _usable_roads(self) -> Roads:
-        with self._lock:
-            self._check_usable()
-            assert self._roads is not None
-            return self._roads
 
     def _drop_returned(self, peer: str, envelope: Envelope) -> None:
         self._log.warning(
@@ -334,66 +292,10 @@ class Node:
             peer,
         )
 
-    # -- life ------------------------------------------------------------------------
-
-    def _check_usable(self) -> None:
-        if self._pid != os.getpid():
-            raise NodeClosed(
-                f"this node belongs to process {self._pid}: after a fork, make a new one"
-            )
-        if self._closed:
-            raise NodeClosed("the node is closed")
-
-    def _start(self) -> LinkContext:
-        """Open the context and start the I/O thread, once."""
-        with self._lock:
-            self._check_usable()
-            if self._context is None:
-                sockets = SocketFactory(self.options, self.identity.encode())
-                reactor = Reactor(f"zmq-io-{self.identity.rsplit('/', 1)[-1]}")
-                context = LinkContext(
-                    sockets=sockets,
-                    immediate=self.options.immediate,
-                    patience=2 * self.options.connect_timeout,
-                    reactor=reactor,
-                    reception=Reception(
-                        self._directory,
-                        reactor,
-                        self.statistics,
-                        self._log,
-                        self.options.remember,
-                    ),
-                    wakers=WakerPool(),
-                    statistics=self.statistics,
-                    log=self._log,
-                    returned=self._returned,
-                )
-                name = self.identity.encode()
-                self._roads = Roads(context, name, self._ids, self.options)
-                self._context = context
-            # Known to `close` already, should a handler of a signal raise in the midst of this.
-            self._context.reactor.start()
-            return self._context
-
     def close(self) -> None:
         """Stop listening, fail what is unanswered, send what is queued, end the thread.
 
         Takes at most `linger` seconds.  Idempotent, from any thread but the node's
         own.  In a forked child it only forgets the parent's node.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            context, self._context = self._context, None
-            roads, self._roads = self._roads, None
-        if context is None or self._pid != os.getpid():
-            return
-        self._directory.clear()
-        if roads is not None:
-            roads.close("this node was closed")
-        if self._frontend is not None:
-            context.reactor.call_soon(self._frontend.close)
-        context.reactor.stop()
-        context.wakers.close()
-        context.sockets.close()
+        self._life.close()
