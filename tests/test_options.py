@@ -67,15 +67,23 @@ def registered() -> dict[str, dict[str, cfg.Opt]]:
 
 @pytest.mark.parametrize("row", EFFECTIVE, ids=lambda row: row.name)
 def test_an_option_has_its_effect(row: Row, tmp_path: Path, redis_server: RedisServer) -> None:
-    benches = [Bench(tmp_path, redis_server, tried) for tried in row.trials()]
+    # A time that does not fit is taken again, since the machine has other work.
+    for _ in range(3 if row.timed else 1):
+        seen, expected = _effect(row, tmp_path, redis_server)
+        if seen == expected:
+            return
+    assert seen == expected, row.effect
+
+
+def _effect(row: Row, folder: Path, redis_server: RedisServer) -> tuple[list[Any], list[Any]]:
+    """What is seen of the option with each of its values, and what should be."""
+    benches = [Bench(folder, redis_server, tried) for tried in row.trials()]
     try:
         # Most of the time is spent waiting.
         looks = [functools.partial(row.look, bench) for bench in benches if row.look]
         seen = [look() for look in looks] if row.alone else at_once(looks)
-        expected = [
-            bench.filled(thing) for bench, thing in zip(benches, row.cases.values(), strict=True)
-        ]
-        assert seen == expected, row.effect
+        cases = zip(benches, row.cases.values(), strict=True)
+        return seen, [bench.filled(thing) for bench, thing in cases]
     finally:
         Bench.close(benches)
 

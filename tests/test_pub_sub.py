@@ -121,17 +121,16 @@ def test_looking_for_publishers_where_there_are_none_is_no_outage_in_the_log(
 
 
 class Caster:
-    """A thread that sends numbered fanouts, one each `pause` seconds."""
+    """A thread that sends numbered fanouts without pause."""
 
-    def __init__(self, transport: Any, pause: float = 0.002) -> None:
+    def __init__(self, transport: Any) -> None:
         self.sent = 0
-        self._pause = pause
         self._caster = client(transport).prepare(fanout=True)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._pause):
+        while not self._stopped.wait(0.002):
             self._caster.cast({}, "note", text=str(self.sent))
             self.sent += 1
 
@@ -166,19 +165,20 @@ def test_publishers_that_come_and_are_stopped_cost_no_fanout(redis_cloud: Cloud)
     await_notes(transport, names, range(caster.sent))
 
 
+@pytest.mark.alone
 def test_a_publisher_that_is_killed_costs_what_was_inside_it(cloud: Cloud) -> None:
     proxies = publishers(cloud, 3)
     cloud.service("one")
     transport = cloud.transport()
-    with Caster(transport, pause=0.02) as caster:
-        caster.more(20)
+    with Caster(transport) as caster:
+        caster.more(100)
         proxies[0].kill()
-        caster.more(150)
+        caster.more(1000)
     last = str(caster.sent - 1)
     wait_until(lambda: noted(transport, "one")[last] == 1, "the last one came")
     got = noted(transport, "one")
     assert max(got.values()) == 1
-    assert len(got) >= caster.sent - 5, "of those at twenty milliseconds' distance"
+    assert len(got) >= caster.sent - 5, "of those at two milliseconds' distance"
 
 
 def test_services_with_and_without_publishers_all_get_fanouts_once(cloud: Cloud) -> None:

@@ -212,6 +212,7 @@ def test_other_matchmakers_are_left_as_they_are(configure: Configure, text: str)
     assert completed(text, configure(host="h", password="p")) == MatchmakerURL.parse(text)
 
 
+@pytest.mark.alone
 def test_the_first_and_the_longest_pause_of_a_host_that_does_not_answer(
     configure: Configure, redis: RedisServer, until: Callable[..., None]
 ) -> None:
@@ -227,9 +228,9 @@ def test_the_first_and_the_longest_pause_of_a_host_that_does_not_answer(
         until(lambda: directory.lookup(KEY, 5) == (ONE, TWO), "tried again")
         pauses.append(time.monotonic() - began)
     directory.close()
-    assert 0.2 <= pauses[0] < 0.7
-    assert 0.4 <= pauses[1] < 1.2
-    assert all(0.8 <= pause < 1.5 for pause in pauses[2:])
+    assert 0.2 <= pauses[0] < 0.35
+    assert 0.4 <= pauses[1] < 0.6
+    assert all(0.8 <= pause < 1 for pause in pauses[2:])
 
 
 def test_every_option_is_described_and_the_password_is_a_secret() -> None:

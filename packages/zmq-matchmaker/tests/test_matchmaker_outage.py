@@ -125,10 +125,11 @@ def test_that_nobody_listened_is_not_believed_during_an_outage(
     until(says_so, "an error instead of an old answer", seconds=3)
 
 
+@pytest.mark.alone
 def test_nobody_waits_for_a_redis_that_hangs_longer_than_they_want_to(
     redis: RedisServer, url: str, make_directory: MakeDirectory, until: Until
 ) -> None:
-    client = make_directory(f"{url}?socket_timeout=1.5")
+    client = make_directory(f"{url}?socket_timeout=0.5")
     client.announce([(KEY, A)])
     assert client.lookup(KEY, 5) == (A,)
     redis.stop()
@@ -136,8 +137,8 @@ def test_nobody_waits_for_a_redis_that_hangs_longer_than_they_want_to(
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"no answer within 0.2 s"):
             client.lookup(OTHER, 0.2)
-        assert 0.2 <= time.monotonic() - began < 1
-        with pytest.raises(Unavailable, match=r"did not answer within 1.5 s"):
+        assert 0.2 <= time.monotonic() - began < 0.45
+        with pytest.raises(Unavailable, match=r"did not answer within 0.5 s"):
             client.lookup(OTHER, 5)
         until(lambda: not client.statistics.reachable, "known to hang")
         began = time.monotonic()
@@ -146,11 +147,11 @@ def test_nobody_waits_for_a_redis_that_hangs_longer_than_they_want_to(
             assert client.refresh(KEY, None) == (A,)
             client.nack(KEY, A)
             client.ack(KEY, A)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 0.2
         began = time.monotonic()
         client.announce([(OTHER, B)])
         client.withdraw([(OTHER, B)])
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 2
     finally:
         redis.cont()
     until(lambda: client.statistics.reachable, "works again")

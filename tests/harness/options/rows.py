@@ -63,6 +63,11 @@ class Row:
             yield Tried(self.group, self.option, value, outweighed)
 
     @property
+    def timed(self) -> bool:
+        """Whether it is seen by how long something takes."""
+        return any(isinstance(seen, Between) for seen in self.cases.values())
+
+    @property
     def name(self) -> str:
         """As an operator would call it."""
         return f"[{self.group}] {self.option}"
