@@ -86,7 +86,7 @@ def test_what_a_login_in_the_url_leaves_open_is_taken_from_the_file(
 def test_a_user_without_a_password_is_used(configure: Configure) -> None:
     with RedisServer() as server:
         with server.client() as admin:
-            admin.execute_command("ACL SETUSER nova on nopass ~zmq:* &zmq:* +@all")
+            admin.execute_command("ACL SETUSER nova on nopass ~zmq:* resetchannels &zmq:* +@all")
             admin.execute_command("ACL SETUSER default off")
         for url in (
             MatchmakerURL.parse(f"redis://nova@127.0.0.1:{server.port}/x"),

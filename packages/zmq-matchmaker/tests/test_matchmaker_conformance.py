@@ -19,8 +19,8 @@ from zmq_matchmaker.testing.conformance import MatchmakerConformance, ReadingCon
 KEY = Key(Role.LISTENER, "openstack", "conductor")
 # What docs/matchmaker.md tells operators to allow, and no more.
 LEAST_ACL = (
-    "~zmq:* &zmq:* -@all +eval +evalsha +time +get +set +setnx +del +pttl +pexpire +pexpireat "
-    "+persist +hget +hset +hdel +hexists +hgetall +sadd +smembers +srem +zadd +zrem "
+    "~zmq:* resetchannels &zmq:* -@all +eval +evalsha +time +get +set +setnx +del +pttl +pexpire "
+    "+pexpireat +persist +hget +hset +hdel +hexists +hgetall +sadd +smembers +srem +zadd +zrem "
     "+zremrangebyscore +zscore +zrange +zrangebyscore +publish +subscribe +unsubscribe +ping"
 )
 

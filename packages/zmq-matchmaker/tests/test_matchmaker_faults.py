@@ -94,7 +94,7 @@ def test_a_user_who_may_not_subscribe_finds_changes_by_looking_and_is_told_what_
 def test_a_command_that_the_user_may_not_give_is_named(
     make_directory: MakeDirectory, command: str
 ) -> None:
-    acl = f"~zmq:* &zmq:* +@all -{command}"
+    acl = f"~zmq:* resetchannels &zmq:* +@all -{command}"
     with RedisServer(user="nova", password="secret", acl=acl) as redis:
         client = make_directory(f"{redis.url}/x")
         with pytest.raises(AccessDenied, match=r"permissions \(ACL\)") as caught:
