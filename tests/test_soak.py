@@ -122,6 +122,30 @@ def test_a_cast_through_routers_may_be_lost_with_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "by", "trouble", "fault"),
+    [
+        ("cast", "ab", FROZEN, False),
+        ("cast", "ab", KILLED, False),
+        ("cast", "ab", later(KILLED, 2.5), True),
+        ("cast", "ab", replace(FROZEN, kind="stop"), True),
+        ("cast", "ab", PROXY_KILLED, True),
+        ("cast", "aba", FROZEN, True),
+        ("cast", "bc", FROZEN, True),
+        ("call", "ab", FROZEN, True),
+        ("notify", "ab", FROZEN, True),
+    ],
+)
+def test_only_a_cast_with_acks_may_be_executed_by_another_server_too_if_one_was_hurt(
+    pattern: str, by: str, trouble: Trouble, fault: bool
+) -> None:
+    events = sent(pattern) + run(pattern, *by)
+    account = Account(events, [trouble], ALIVE, acknowledged=True)
+    assert bool(account.faults) == fault
+    assert account.rows[pattern].repeated == (not fault)
+    assert Account(events, [trouble], ALIVE).faults
+
+
+@pytest.mark.parametrize(
     ("trouble", "excused"),
     [(FROZEN, True), (replace(FROZEN, name="b"), False), (PROXY_KILLED, True)],
 )

@@ -84,12 +84,15 @@ class Row:
     """Of a fanout each copy counts."""
     excused: int = 0
     """Lost together with a process."""
+    repeated: int = 0
+    """Executed by a second server, since the first was hurt before it had acknowledged."""
 
 
 class Account:
     """The account of a run.  `faults` is empty if it balances.
 
     `routed`: whether all messages went through proxies, and not only fanouts.
+    `acknowledged`: whether casts were sent again, to another server, that were not acknowledged.
     """
 
     def __init__(
@@ -99,12 +102,14 @@ class Account:
         lives: Sequence[Life],
         *,
         routed: bool = False,
+        acknowledged: bool = False,
     ) -> None:
         self.rows: dict[str, Row] = defaultdict(Row)
         self.faults: list[str] = []
         self._troubles = troubles
         self._lives = lives
         self._routed = routed
+        self._acknowledged = acknowledged
         begun: dict[str, Event] = {}
         ended: dict[str, Event] = {}
         run: dict[str, list[Event]] = defaultdict(list)
@@ -124,9 +129,10 @@ class Account:
         row = self.rows[start.pattern]
         row.sent += 1
         row.executed += len(runs)
-        doubled = [by for by, times in Counter(run.by for run in runs).items() if times > 1]
-        if doubled or (len(runs) > 1 and start.pattern != "fanout"):
+        if len({run.by for run in runs}) < len(runs):
             self._fault(start, f"was executed by {[run.by for run in runs]}")
+        elif len(runs) > 1 and start.pattern != "fanout":
+            self._judge_repeat(start, runs, row)
         if end is None:
             self._fault(start, "has no outcome")
         elif end.what == FAILED:
@@ -137,6 +143,24 @@ class Account:
         elif end.what == SUCCEEDED:
             row.succeeded += 1
             self._judge_success(start, runs, row)
+
+    def _judge_repeat(self, start: Event, runs: list[Event], row: Row) -> None:
+        """It was executed by several, each once."""
+        unhurt = [run.by for run in runs if not self._hurt(run.by, start)]
+        if self._acknowledged and start.pattern == "cast" and len(unhurt) <= 1:
+            row.repeated += len(runs) - 1
+        else:
+            self._fault(start, f"was executed by {[run.by for run in runs]}")
+
+    def _hurt(self, server: str, start: Event) -> bool:
+        """Whether that server was killed or frozen when it may have had the message."""
+        return any(
+            trouble.of == "server"
+            and trouble.name == server
+            and trouble.costs
+            and trouble.touches(start.time)
+            for trouble in self._troubles
+        )
 
     def _judge_success(self, start: Event, runs: list[Event], row: Row) -> None:
         if start.pattern == "fanout":
@@ -189,13 +213,13 @@ class Account:
     def table(self) -> str:
         """The account as Markdown."""
         lines = [
-            "| pattern | sent | succeeded | failed, and said so | executed | lost with a process |",
-            "|---|---|---|---|---|---|",
+            "| pattern | sent | succeeded | failed, and said so | executed | twice | lost |",
+            "|---|---|---|---|---|---|---|",
         ]
         for pattern, row in sorted(self.rows.items()):
             failed = ", ".join(f"{n} {kind}" for kind, n in row.failed.most_common()) or "0"
             lines.append(
                 f"| {pattern} | {row.sent:,} | {row.succeeded:,} | {failed} | {row.executed:,} "
-                f"| {row.excused:,} |"
+                f"| {row.repeated:,} | {row.excused:,} |"
             )
         return "\n".join(lines)

@@ -112,8 +112,14 @@ class Soak:
         self._settle()
         for name in list(self._servers):
             self._end(name, Service.stop)
-        routed = bool(self._plan.options.get("use_router_proxy"))
-        return Account(read(self._journals), self.troubles, self.lives, routed=routed)
+        options = self._plan.options
+        return Account(
+            read(self._journals),
+            self.troubles,
+            self.lives,
+            routed=bool(options.get("use_router_proxy")),
+            acknowledged=bool(options.get("rpc_use_acks")),
+        )
 
     # -- processes -------------------------------------------------------------------
 
