@@ -95,10 +95,10 @@ class Victim:
             self._client.call({}, "echo", value=0)
         if self._config.handler == "stop":
             self._server.start()
-        if name != "locked":
-            after = self._dice.uniform(0.00001, self._config.latest)
-            signal.setitimer(signal.ITIMER_REAL, after)
+        after = self._dice.uniform(0.00001, self._config.latest)
         try:
+            if name != "locked":
+                signal.setitimer(signal.ITIMER_REAL, after)
             self._works[name]()
             outcome = "done"
         except Interrupted:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,7 +14,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from zmq_core._errors import CoreError, SocketLimitReached
 from zmq_core._options import NodeOptions
-from zmq_core._waiting import run_blocking
+from zmq_core._waiting import native_select, run_blocking
 
 __all__ = [
     "MINIMUM_LIBZMQ",
@@ -70,18 +69,14 @@ def _require_descriptors(number: int) -> None:
     Asked before libzmq is, which ends the process when it finds none for the
     epoll sets of its threads, and says nothing when it finds none to connect with.
     """
-    found: list[int] = []
     try:
-        for _ in range(number):
-            found.append(os.eventfd(0, os.EFD_CLOEXEC))  # noqa: PERF401 - kept to be closed
+        # Objects that close themselves: the handler of a signal may raise at any moment.
+        [native_select().epoll() for _ in range(number)]
     except OSError as error:
         raise SocketLimitReached(
             "no descriptor left for a ZeroMQ socket: raise the limit of open files "
             "(ulimit -n, or LimitNOFILE= of the systemd unit)"
         ) from error
-    finally:
-        for fd in found:
-            os.close(fd)
 
 
 class SocketFactory:

@@ -99,19 +99,44 @@ def run_blocking(function: Callable[[], object]) -> None:
         os.close(done)
 
 
+class _Bell:
+    """An eventfd, which is closed with this object, should the handler of a signal have raised
+    before whoever wanted it took hold of it."""
+
+    fd = -1
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def silence(self) -> None:
+        """Also if it does not ring."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
 class Waker:
     """Wakes one waiting native thread, which also watches one other descriptor."""
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell = _Bell()
         self._poll = native_select().poll()
-        self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(self._bell.fd, select.POLLIN)
         self._woken = False
 
     def wake(self) -> None:
         """End the wait, now or when it comes.  Any thread may call this."""
         self._woken = True
-        os.eventfd_write(self._fd, 1)
+        self._bell.ring()
 
     def watch(self, fd: int) -> None:
         """Watch `fd` too, until `unwatch`."""
@@ -132,19 +157,16 @@ class Waker:
         if seconds is not None:
             timeout = max(0, math.ceil(min(seconds, _LONGEST_WAIT) * 1000))
         for fd, _ in self._poll.poll(timeout):
-            if fd == self._fd:
+            if fd == self._bell.fd:
                 self._clear()
 
     def close(self) -> None:
         """Free the descriptor; nobody may be waiting."""
-        os.close(self._fd)
+        self._bell.close()
 
     def _clear(self) -> None:
         self._woken = False
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            return
+        self._bell.silence()
 
 
 class WakerPool:
@@ -227,8 +249,8 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = native_select().epoll()
         self._green = is_green()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wake_fd, select.POLLIN)
+        self._bell = _Bell()
+        self._epoll.register(self._bell.fd, select.POLLIN)
         self._woken = False
         self._closed = False
         self._lock = threading.Lock()
@@ -256,8 +278,8 @@ class Poller:
         """
         with self._lock:
             if not self._woken and not self._closed:
+                self._bell.ring()  # first: the handler of a signal may raise after it
                 self._woken = True
-                os.eventfd_write(self._wake_fd, 1)
 
     def wait(self, timeout: float | None) -> list[int]:
         """The readable descriptors, after at most `timeout` seconds; none when woken."""
@@ -269,10 +291,10 @@ class Poller:
         ready = self._epoll.poll(-1 if timeout is None else timeout, _EPOLL_BATCH)
         found = []
         for fd, _ in ready:
-            if fd == self._wake_fd:
+            if fd == self._bell.fd:
                 with self._lock:
                     self._woken = False
-                    os.eventfd_read(self._wake_fd)
+                    self._bell.silence()
             else:
                 found.append(fd)
         return found
@@ -282,4 +304,4 @@ class Poller:
         with self._lock:
             self._closed = True
             self._epoll.close()
-            os.close(self._wake_fd)
+            self._bell.close()

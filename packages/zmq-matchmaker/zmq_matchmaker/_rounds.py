@@ -41,8 +41,9 @@ class Rounds:
     """For one thread, but for what is said to be called under the lock.
 
     `lock` protects the routes, the registrations and the requests; nothing that
-    blocks is done under it.  Reading and writing fail apart from each other: a
-    Redis that is full still answers lookups.
+    blocks is done under it.  `changed` is told that there may be something to do.
+    Reading and writing fail apart from each other: a Redis that is full still answers
+    lookups.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Rounds:
         longest_wait: float,
         clock: Callable[[], float],
     ) -> None:
-        self.lock = threading.Condition()
+        self.renew_lock()
         self.statistics = DirectoryStatistics()
         self.reading = Health(longest_wait)
         self.writing = Health(longest_wait)
@@ -73,6 +74,15 @@ class Rounds:
         self._changes = Changes()
         self._following = Following(backend, self._source_changed)
         self._next_tick = _NEVER
+
+    def renew_lock(self) -> None:
+        """Make new ones that nobody holds.
+
+        To be entered by `lock`, never by `changed`: if the handler of a signal raises while a
+        Condition is entered, which is Python code, its lock stays locked for ever.
+        """
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
 
     def begin(self) -> None:
         """There is a thread from now on.  Under the lock."""
@@ -248,4 +258,4 @@ class Rounds:
             if keys:
                 self.statistics.changes += 1
                 self._changes.add(keys, self._clock())
-            self.lock.notify_all()
+            self.changed.notify_all()

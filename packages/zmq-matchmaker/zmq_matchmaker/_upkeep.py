@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._errors import Closed, MatchmakerError
@@ -66,7 +67,7 @@ class Upkeep:
         tell_of_forks(self)
 
     @property
-    def lock(self) -> threading.Condition:
+    def lock(self) -> AbstractContextManager[bool]:
         """Protects the routes, the registrations and the requests."""
         return self._rounds.lock
 
@@ -102,14 +103,14 @@ class Upkeep:
             if not self._start():
                 return self._refused()
             request = self._rounds.requests.want(key)
-            self.lock.notify_all()
+            self._rounds.changed.notify_all()
         return request
 
     def want_write(self) -> Request:
         """Have the registrations' changes written now."""
         if not self._start():
             return self._refused()
-        self.lock.notify_all()
+        self._rounds.changed.notify_all()
         return self._rounds.requests.want_write()
 
     def _refused(self) -> Request:
@@ -121,7 +122,7 @@ class Upkeep:
         """Tell others that `entry` is set aside for `pause` seconds; 0: no longer."""
         if self._backend.characteristics.availability and self._start():
             self._rounds.sharing.add(entry, pause)
-            self.lock.notify_all()
+            self._rounds.changed.notify_all()
 
     def _start(self) -> bool:
         """Whether there is a thread to do the work, from now on."""
@@ -146,7 +147,7 @@ class Upkeep:
 
     def begin_in_child(self) -> None:
         """This process is a forked child: the thread, if there was one, is not here."""
-        self._rounds.lock = threading.Condition()  # somebody may have held it
+        self._rounds.renew_lock()  # somebody may have held it
         if self._thread is not None:
             self._closing = True
             self._routes.clear()  # nobody keeps them up to date here
@@ -160,7 +161,7 @@ class Upkeep:
         with self.lock:
             already, self._closing = self._closing, True
             thread = self._thread
-            self.lock.notify_all()
+            self._rounds.changed.notify_all()
         if thread is None:
             if not already:
                 self._backend.close()
@@ -174,7 +175,7 @@ class Upkeep:
         while True:
             with self.lock:
                 while not self._closing and (seconds := rounds.due() - self._clock()) > 0:
-                    self.lock.wait(seconds)
+                    rounds.changed.wait(seconds)
                 if self._closing:
                     break
             problem = (

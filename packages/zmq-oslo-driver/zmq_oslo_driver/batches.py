@@ -30,14 +30,15 @@ class Batcher(Generic[T]):
         self._size = size
         self._timeout = timeout
         self._items: list[T] = []
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # entered by the lock: see `Courier`
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="zmq-batches", daemon=True)
         self._thread.start()
 
     def put(self, item: T) -> bool:
         """Add an item; false if this is closed.  Never blocks."""
-        with self._changed:
+        with self._lock:
             if self._closing:
                 return False
             self._items.append(item)
@@ -46,7 +47,7 @@ class Batcher(Generic[T]):
 
     def close(self) -> None:
         """Deliver what there is, and end the thread."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._changed.notify()
         self._thread.join()
@@ -63,7 +64,7 @@ class Batcher(Generic[T]):
 
     def _collect(self) -> list[T]:
         """The next batch; empty at the end."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._items or self._closing)
             deadline = None if self._timeout is None else time.monotonic() + self._timeout
             while len(self._items) < self._size and not self._closing:

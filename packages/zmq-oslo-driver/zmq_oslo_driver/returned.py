@@ -56,7 +56,10 @@ class Courier:
         self._notify_timeout = notify_timeout
         self._statistics = statistics
         self._log = log
-        self._changed = threading.Condition(threading.Lock())
+        # Entered by the lock: in the Condition's own code the handler of a signal may raise, and
+        # leave it locked for ever.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._lines = Lines(_LIMIT)
         self._deadlines: OrderedDict[bytes, float] = OrderedDict()
         """By the id of what came back lately."""
@@ -74,7 +77,7 @@ class Courier:
         if not refuser and not notification:
             patience = max(patience, _FULL_PATIENCE)
         due = now if refuser else now + _FULL_PAUSE
-        with self._changed:
+        with self._lock:
             deadline = now + patience
             if refuser:
                 deadline = self._deadlines.setdefault(envelope.id, deadline)
@@ -100,14 +103,14 @@ class Courier:
         encoded = address.wire.encoded
         if not self._lines.holds(MessageType.CAST, encoded):
             return True
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(
                 lambda: self._closed or not self._lines.holds(MessageType.CAST, encoded), timeout
             )
 
     def close(self) -> None:
         """Try what is left once more, with what is known now, and end the thread."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
@@ -117,7 +120,7 @@ class Courier:
     def _run(self) -> None:
         while (message := self._next()) is not None:
             problem = self._try(message)
-            with self._changed:
+            with self._lock:
                 again = problem and not self._closed
                 if again and self._lines.postpone(message, time.monotonic()):
                     continue
@@ -130,7 +133,7 @@ class Courier:
 
     def _next(self) -> Returned | None:
         """Wait for the next message that is due; None if there is none left."""
-        with self._changed:
+        with self._lock:
             while len(self._lines):
                 seconds = self._lines.due - time.monotonic()
                 if seconds <= 0 or self._closed:
