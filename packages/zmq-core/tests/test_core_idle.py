@@ -122,6 +122,37 @@ def test_of_too_many_connections_those_are_closed_that_were_not_used_for_longest
     until(lambda: [*client.links] == endpoints[3:])
 
 
+def test_no_more_connections_are_closed_than_are_too_many(
+    make_node: Callable[..., Node], until: Callable[..., None]
+) -> None:
+    client = make_node(max_links=2)
+    endpoints = []
+    for _ in range(4):
+        node = make_node()
+        node.serve(KEY, lambda incoming: incoming.release())
+        endpoints.append(node.bind())
+    for _ in range(200):  # one may end by itself while others are chosen
+        for endpoint in endpoints * 3:
+            client.send(endpoint, KEY, b"x", timeout=10)
+        until(lambda: len(client.links) <= 2)
+        assert len(client.links) == 2
+
+
+def test_connections_that_were_in_use_are_closed_when_they_are_not_any_more(
+    make_node: Callable[..., Node], server: Node, until: Callable[..., None]
+) -> None:
+    client, other = make_node(max_links=1), make_node()
+    other.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+    caller = threading.Thread(
+        target=lambda: client.request(server.bind(), KEY, b"slow", timeout=10)
+    )
+    caller.start()
+    until(lambda: server.bind() in client.links)
+    client.request(other.bind(), KEY, b"x", timeout=10)
+    caller.join()
+    until(lambda: len(client.links) == 1)
+
+
 def test_connections_above_the_bound_stay_while_something_is_under_way_on_them(
     make_node: Callable[..., Node], server: Node, until: Callable[..., None]
 ) -> None:

@@ -159,10 +159,10 @@ class Link:
 
         What was sent may still lie in queues, since the peer does not read.  So it is
         asked (PROBE), and has taken everything when it answers; the link is closed then,
-        unless it was used meanwhile.  Whether that is under way now.
+        unless it was used meanwhile.  Whether that is under way now, or it is closed.
         """
         with self._lock:
-            if self._retiring:
+            if self._retiring or self._state is _State.CLOSED:
                 return True
             if not self._idle() or self.used > unused_since:
                 return False

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from zmq_core._envelope import Envelope, encode
 from zmq_core._errors import NodeClosed, NotDelivered
@@ -24,6 +25,9 @@ __all__ = ["Roads"]
 
 LOG = logging.getLogger(__name__)
 
+_LOOK_AGAIN: Final = 0.25
+"""Seconds until connections that are too many, and were in use, are looked at again."""
+
 
 class Roads:
     """Sends for one node, from its start until `close`.  Thread-safe."""
@@ -37,6 +41,7 @@ class Roads:
         self._idle_timeout = options.idle_timeout
         self._most_links = options.max_links
         self._watching = False
+        self._thinning = False
         self.links: dict[str, Link] = {}
         """By endpoint."""
         self.uplinks = Uplinks(context, name, options)
@@ -131,15 +136,27 @@ class Roads:
             self._watch_idle()
 
     def _retire_surplus(self) -> None:
-        """Close those that were not used for the longest time, if there are too many."""
-        surplus = len(self.links) - self._most_links
+        """Close those that were not used for the longest time, while there are too many."""
+        links = sorted(self.links.values(), key=lambda link: link.used)
+        surplus = len(links) - self._most_links
         if not self._most_links or surplus <= 0:
             return
         now = time.monotonic()
-        for link in sorted(self.links.values(), key=lambda link: link.used):
-            surplus -= link.retire(now)
+        for link in links:
+            surplus -= link.retire(now)  # also if it has ended by itself meanwhile
             if not surplus:
+                break
+        # Those that are in use, or come into use until they are closed, stay for now.
+        with self._lock:
+            if self._thinning or self._closed:
                 return
+            self._thinning = True
+        self._context.reactor.call_later(_LOOK_AGAIN, self._retire_what_stayed)
+
+    def _retire_what_stayed(self) -> None:
+        with self._lock:
+            self._thinning = False
+        self._retire_surplus()
 
     def _link_closed(self, link: Link) -> None:
         with self._lock:
