@@ -31,6 +31,7 @@ from zmq_core._errors import (
 from zmq_core._inbox import DEFAULT_BACKLOG, NOTIFICATIONS, REQUESTS, Listening
 from zmq_core._incoming import Incoming
 from zmq_core._key import TargetKey
+from zmq_core._latch import Latch
 from zmq_core._newcomers import Newcomers
 from zmq_core._node import Node
 from zmq_core._options import NodeOptions
@@ -53,6 +54,7 @@ __all__ = [
     "Envelope",
     "Flag",
     "Incoming",
+    "Latch",
     "Listening",
     "MalformedMessage",
     "MessageTooLarge",

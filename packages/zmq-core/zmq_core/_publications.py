@@ -22,6 +22,7 @@ from zmq_core._errors import MalformedMessage
 from zmq_core._identity import MessageIds
 from zmq_core._inlet import Inlet
 from zmq_core._key import TargetKey
+from zmq_core._latch import Latch
 from zmq_core._linkcontext import LinkContext
 from zmq_core._outlet import Outlet
 from zmq_core._ring import Ring
@@ -46,7 +47,7 @@ class _Check:
         """Messages to ourselves that have not come back, by id."""
         self.came_back: set[Outlet] = set()
         self.ended = False
-        self.done = threading.Event()
+        self.done = Latch()
 
 
 class Publications:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from zmq_core._latch import Latch
 from zmq_core._ratelimit import RateLimitedLog
 from zmq_core._waiting import Poller
 
@@ -99,7 +100,7 @@ class Reactor:
     def drain(self) -> None:
         """Wait until every callback that has begun by now is done."""
         if not self.is_current and self._thread.is_alive():
-            done = threading.Event()
+            done = Latch()
             self.call_soon(done.set)
             while not done.wait(_DRAIN_SLICE) and self._thread.is_alive():
                 continue

@@ -12,6 +12,8 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
+from zmq_core._latch import Latch
+
 __all__ = ["SilentPeers"]
 
 _REMEMBERED: Final = 4096
@@ -22,12 +24,12 @@ class SilentPeers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._peers: OrderedDict[bytes, threading.Event] = OrderedDict()
+        self._peers: OrderedDict[bytes, Latch] = OrderedDict()
 
     def add(self, peer: bytes) -> None:
         """`peer` does not answer.  Of too many, the one that was added first is forgotten."""
         with self._lock:
-            self._peers.setdefault(peer, threading.Event())
+            self._peers.setdefault(peer, Latch())
             forgotten = self._peers.popitem(last=False)[1] if self._full else None
         if forgotten is not None:
             forgotten.set()
@@ -44,7 +46,7 @@ class SilentPeers:
             if event is not None:
                 event.set()
 
-    def suspect(self, peer: bytes) -> threading.Event | None:
+    def suspect(self, peer: bytes) -> Latch | None:
         """If `peer` is silent, what is set when it has been heard."""
         return self._peers.get(peer)
 

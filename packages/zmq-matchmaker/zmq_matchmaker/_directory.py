@@ -151,8 +151,7 @@ class Directory:
         return self._await(key, request, timeout)
 
     def _await(self, key: Key, request: Request, timeout: float | None) -> tuple[Record, ...]:
-        most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-        answered = request.done.wait(most)
+        answered = self._wait(request, timeout)
         with self._upkeep.lock:
             route = self._route(key)
             if route is not None and (route.usable or (answered and request.error is None)):
@@ -166,6 +165,14 @@ class Directory:
         if answered:
             return ()
         raise Unavailable(f"{self._backend.url}: no answer within {timeout or 0.0:g} s")
+
+    def _wait(self, request: Request, timeout: float | None) -> bool:
+        """Whether it was finished in time."""
+        with self._upkeep.lock:
+            gate = request.gate()
+        seconds = -1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        gate.acquire(timeout=seconds)
+        return request.finished
 
     # -- availability ----------------------------------------------------------------
 
@@ -225,7 +232,7 @@ class Directory:
             for key, record in entries:
                 self._routes.add(key, record, now)
             request = self._upkeep.want_write()
-        request.done.wait(WRITE_PATIENCE)
+        self._wait(request, WRITE_PATIENCE)
 
     def withdraw(self, entries: Iterable[Entry]) -> None:
         """Let nobody find the entries any more.
@@ -241,7 +248,7 @@ class Directory:
                 self._routes.remove(key, record, now)
             request = self._upkeep.want_write()
             patience = WRITE_PATIENCE if self._upkeep.writing.works else 0.0
-        request.done.wait(patience)
+        self._wait(request, patience)
 
     def close(self) -> None:
         """Withdraw everything, end the thread, close the backend.

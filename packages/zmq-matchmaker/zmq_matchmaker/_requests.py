@@ -12,18 +12,33 @@ __all__ = ["Request", "Requests"]
 
 
 class Request:
-    """A caller that waits for the thread."""
+    """What callers wait for.  Under the lock of its user, but for `finished` and `error`.
 
-    __slots__ = ("done", "error")
+    Each waits at a lock of its own, not all at one `threading.Event`: that is entered by
+    Python code, and stays locked for ever if the handler of a signal raises there.
+    """
+
+    __slots__ = ("_gates", "error", "finished")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.finished = False
         self.error: MatchmakerError | None = None
+        self._gates: list[threading.Lock] = []
+
+    def gate(self) -> threading.Lock:
+        """For one caller: it can be acquired as soon as this is finished."""
+        gate = threading.Lock()
+        if not self.finished:
+            gate.acquire()
+            self._gates.append(gate)
+        return gate
 
     def finish(self, error: MatchmakerError | None = None) -> None:
-        """Let the caller go on."""
+        """Let the callers go on."""
         self.error = error
-        self.done.set()
+        self.finished = True
+        while self._gates:
+            self._gates.pop().release()
 
 
 class Requests:

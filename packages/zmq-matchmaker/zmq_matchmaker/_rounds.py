@@ -122,8 +122,8 @@ class Rounds:
                     if not kept:
                         self._registrations.lost(self._clock())
                     self._worked(self.writing)
-            if request is not None:
-                request.finish(error)
+                if request is not None:
+                    request.finish(error)
 
     def _write(self, batch: Batch) -> bool:
         """Whether the source has kept what it was told before."""

@@ -170,7 +170,21 @@ class Upkeep:
 
     # -- the thread -----------------------------------------------------------------------
 
+    def _is_in_charge(self) -> bool:
+        """Whether the work is this thread's.
+
+        If the handler of a signal raised where it was started it is not known yet, and there
+        may be another by now.
+        """
+        current = threading.current_thread()
+        with self.lock:
+            if self._thread is None and not self._closing:
+                self._thread = current
+            return self._thread is current
+
     def _run(self) -> None:
+        if not self._is_in_charge():
+            return
         rounds, problem = self._rounds, None
         while True:
             with self.lock:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from oslo_messaging import Target
 
+from zmq_core import Latch
 from zmq_matchmaker import Directory, Found, Key, MatchmakerURL
 from zmq_matchmaker.backends.dummy import DummyMatchmaker
 from zmq_oslo_driver.addresses import rpc_address
@@ -27,7 +27,7 @@ class Stalling(DummyMatchmaker):
 
     def __init__(self, url: MatchmakerURL) -> None:
         super().__init__(url)
-        self.go_on = threading.Event()
+        self.go_on = Latch()
 
     def find(self, keys: Sequence[Key]) -> list[Found]:
         self.answers -= 1
@@ -51,7 +51,7 @@ def directory(matchmaker: Stalling) -> Iterator[Directory]:
 
 def problem(directory: Directory) -> str:
     deadline = time.monotonic() + 0.5
-    attempts = Attempts(directory, Turns(), ADDRESS, deadline, None, threading.Event())
+    attempts = Attempts(directory, Turns(), ADDRESS, deadline, None, Latch())
     assert list(attempts) == []
     assert time.monotonic() >= deadline
     return attempts.problem

@@ -10,6 +10,7 @@ from typing import Final
 
 from zmq_core import (
     CoreError,
+    Latch,
     Node,
     NodeClosed,
     NoProxy,
@@ -48,7 +49,7 @@ class Proxies:
         node: Node,
         directory: Directory,
         settings: Settings,
-        closing: threading.Event,
+        closing: Latch,
         log: RateLimitedLog,
     ) -> None:
         self.routing = settings.router_proxy
@@ -62,7 +63,7 @@ class Proxies:
         self._closing = closing
         self._log = log
         self._lock = threading.Lock()
-        self._looked = threading.Event()
+        self._looked = Latch()
         self._thread: threading.Thread | None = None
         self._warned = False
         self._known: dict[Key, Sequence[Record]] = {}

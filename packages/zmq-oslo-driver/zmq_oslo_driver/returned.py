@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from zmq_core import Envelope, MalformedMessage, MessageType, RateLimitedLog, TargetKey
+from zmq_core import Envelope, Latch, MalformedMessage, MessageType, RateLimitedLog, TargetKey
 from zmq_matchmaker import Directory, Unavailable
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.lines import Lines, Returned
@@ -57,10 +57,12 @@ class Courier:
         self._statistics = statistics
         self._log = log
         # Entered by the lock: in the Condition's own code the handler of a signal may raise, and
-        # leave it locked for ever.
+        # leave it locked for ever.  Only the courier's own thread waits for it.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._lines = Lines(_LIMIT)
+        self._gone = Latch()
+        """Set, and replaced, when one of them has been dealt with."""
         self._deadlines: OrderedDict[bytes, float] = OrderedDict()
         """By the id of what came back lately."""
         self._thread: threading.Thread | None = None
@@ -101,12 +103,13 @@ class Courier:
     def await_room(self, address: Address, timeout: float) -> bool:
         """Wait until no casts to `address` that came back are left; false if some still are."""
         encoded = address.wire.encoded
-        if not self._lines.holds(MessageType.CAST, encoded):
-            return True
-        with self._lock:
-            return self._changed.wait_for(
-                lambda: self._closed or not self._lines.holds(MessageType.CAST, encoded), timeout
-            )
+        deadline = time.monotonic() + timeout
+        while True:
+            gone = self._gone  # taken before the look, so that nothing is missed in between
+            if self._closed or not self._lines.holds(MessageType.CAST, encoded):
+                return True
+            if not gone.wait(deadline - time.monotonic()):
+                return False
 
     def close(self) -> None:
         """Try what is left once more, with what is known now, and end the thread."""
@@ -114,6 +117,7 @@ class Courier:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
+        self._gone.set()
         if thread is not None:
             thread.join()
 
@@ -125,7 +129,8 @@ class Courier:
                 if again and self._lines.postpone(message, time.monotonic()):
                     continue
                 self._lines.done(message)
-                self._changed.notify_all()
+                gone, self._gone = self._gone, Latch()
+            gone.set()
             if problem:
                 self._lost(message.envelope, problem)
             else:

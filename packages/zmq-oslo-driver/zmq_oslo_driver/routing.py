@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import itertools
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from zmq_core import NackCode, NoProxy, NotDelivered, Refused
+from zmq_core import Latch, NackCode, NoProxy, NotDelivered, Refused
 from zmq_matchmaker import Closed, Directory, Key, Record, Unavailable
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.errors import CleanedUp
@@ -39,7 +38,7 @@ class Attempts:
         address: Address,
         deadline: float,
         retry: int | None,
-        closing: threading.Event,
+        closing: Latch,
     ) -> None:
         self._directory = directory
         self._turns = turns

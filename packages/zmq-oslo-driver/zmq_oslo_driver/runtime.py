@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from zmq_core import Node, NodeClosed, RateLimitedLog
+from zmq_core import Latch, Node, NodeClosed, RateLimitedLog
 from zmq_matchmaker import Closed, Matchmaker, MatchmakerError, load
 from zmq_oslo_driver.ending import Ender
 from zmq_oslo_driver.errors import CleanedUp, InvalidConfiguration
@@ -48,7 +48,7 @@ class Runtime:
         self._closed = False
         self.statistics = Statistics()
         self.log = RateLimitedLog(LOG)
-        self._closing = threading.Event()
+        self._closing = Latch()
         self._listeners: set[object] = set()
         matchmaker = _load(settings)
         self.node = Node(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 
-from zmq_core import Envelope, MessageType, NotDelivered, PeerLost, RequestTimeout
+from zmq_core import Envelope, Latch, MessageType, NotDelivered, PeerLost, RequestTimeout
 from zmq_matchmaker import Record
 from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.errors import ServerLost
@@ -33,7 +33,7 @@ class Sender:
         handover: Handover,
         acks: Acks | None,
         turns: Turns,
-        closing: threading.Event,
+        closing: Latch,
         await_room: Callable[[Address, float], bool],
     ) -> None:
         self._handover = handover

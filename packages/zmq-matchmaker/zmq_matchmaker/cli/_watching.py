@@ -6,9 +6,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import queue
 import select
-import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TextIO
 
 from zmq_matchmaker import Entry, Listing, Matchmaker, Standing, Unavailable
@@ -43,15 +44,16 @@ class Watch(MatchmakerCommand):
         return 0
 
     def _watch(self, parsed: argparse.Namespace) -> None:
-        changed = threading.Event()
+        changed: queue.SimpleQueue[None] = queue.SimpleQueue()
         state: State = {}
         down = False
         with self.matchmaker(parsed) as matchmaker:
             matchmaker.survey()  # what is wrong from the beginning ends the command
-            watch = matchmaker.watch(lambda key: changed.set())
+            watch = matchmaker.watch(lambda key: changed.put(None))
             try:
                 while not _nobody_reads(self.app.stdout):
-                    changed.clear()
+                    while not changed.empty():
+                        changed.get()
                     try:
                         now = _survey(matchmaker, parsed.topic)
                     except Unavailable as error:
@@ -66,7 +68,8 @@ class Watch(MatchmakerCommand):
                         state = now
                         if watch is not None:
                             watch.follow({key for key, _ in state})
-                    changed.wait(max(0.05, parsed.interval))
+                    with suppress(queue.Empty):
+                        changed.get(timeout=max(0.05, parsed.interval))
             finally:
                 if watch is not None:
                     watch.close()
