@@ -29,6 +29,12 @@ def server(make_node: Callable[..., Node]) -> Node:
     return node
 
 
+def echoing(node: Node) -> str:
+    """Where `node` answers with what it was sent."""
+    node.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+    return node.bind()
+
+
 def test_a_connection_that_nothing_is_sent_by_is_closed_and_made_anew_when_needed(
     make_node: Callable[..., Node], server: Node, until: Callable[..., None]
 ) -> None:
@@ -109,11 +115,7 @@ def test_of_too_many_connections_those_are_closed_that_were_not_used_for_longest
     make_node: Callable[..., Node], until: Callable[..., None]
 ) -> None:
     client = make_node(max_links=3)
-    endpoints = []
-    for _ in range(6):
-        node = make_node()
-        node.serve(KEY, lambda incoming: incoming.reply(incoming.body))
-        endpoints.append(node.bind())
+    endpoints = [echoing(make_node()) for _ in range(6)]
     for endpoint in (*endpoints[:3], endpoints[0], endpoints[3]):
         client.request(endpoint, KEY, b"x", timeout=10)
     until(lambda: [*client.links] == [endpoints[0], endpoints[2], endpoints[3]])
@@ -126,11 +128,7 @@ def test_no_more_connections_are_closed_than_are_too_many(
     make_node: Callable[..., Node], until: Callable[..., None]
 ) -> None:
     client = make_node(max_links=2)
-    endpoints = []
-    for _ in range(4):
-        node = make_node()
-        node.serve(KEY, lambda incoming: incoming.release())
-        endpoints.append(node.bind())
+    endpoints = [echoing(make_node()) for _ in range(4)]
     for _ in range(200):  # one may end by itself while others are chosen
         for endpoint in endpoints * 3:
             client.send(endpoint, KEY, b"x", timeout=10)
@@ -141,14 +139,13 @@ def test_no_more_connections_are_closed_than_are_too_many(
 def test_connections_that_were_in_use_are_closed_when_they_are_not_any_more(
     make_node: Callable[..., Node], server: Node, until: Callable[..., None]
 ) -> None:
-    client, other = make_node(max_links=1), make_node()
-    other.serve(KEY, lambda incoming: incoming.reply(incoming.body))
+    client, other = make_node(max_links=1), echoing(make_node())
     caller = threading.Thread(
         target=lambda: client.request(server.bind(), KEY, b"slow", timeout=10)
     )
     caller.start()
     until(lambda: server.bind() in client.links)
-    client.request(other.bind(), KEY, b"x", timeout=10)
+    client.request(other, KEY, b"x", timeout=10)
     caller.join()
     until(lambda: len(client.links) == 1)
 

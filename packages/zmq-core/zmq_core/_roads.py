@@ -137,12 +137,12 @@ class Roads:
 
     def _retire_surplus(self) -> None:
         """Close those that were not used for the longest time, while there are too many."""
-        links = sorted(self.links.values(), key=lambda link: link.used)
+        links = list(self.links.values()) if self._most_links else []
         surplus = len(links) - self._most_links
-        if not self._most_links or surplus <= 0:
+        if surplus <= 0:
             return
         now = time.monotonic()
-        for link in links:
+        for link in sorted(links, key=lambda link: link.used):
             surplus -= link.retire(now)  # also if it has ended by itself meanwhile
             if not surplus:
                 break

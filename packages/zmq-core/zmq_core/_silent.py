@@ -42,9 +42,9 @@ class SilentPeers:
         """Something has come from `peer`."""
         if self._peers:
             with self._lock:
-                event = self._peers.pop(peer, None)
-            if event is not None:
-                event.set()
+                heard = self._peers.pop(peer, None)
+            if heard is not None:
+                heard.set()
 
     def suspect(self, peer: bytes) -> Latch | None:
         """If `peer` is silent, what is set when it has been heard."""
@@ -53,7 +53,7 @@ class SilentPeers:
     def clear(self) -> None:
         """Forget all, and let go of those who wait for one."""
         with self._lock:
-            events = list(self._peers.values())
+            all_heard = list(self._peers.values())
             self._peers.clear()
-        for event in events:
-            event.set()
+        for heard in all_heard:
+            heard.set()
