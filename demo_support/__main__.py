@@ -32,8 +32,8 @@ def main() -> int:
     screen = Screen()
     interrupts = Interrupts()
     try:
-        interrupts.listen()
-        perform(screen, interrupts, redis=arguments.redis, seconds=arguments.seconds)
+        with interrupts.heard():
+            perform(screen, interrupts, redis=arguments.redis, seconds=arguments.seconds)
     except KeyboardInterrupt:
         screen.interrupted()
         return 130

@@ -21,13 +21,21 @@ class Interrupts:
         self._holds = 0
         self._pending = False
 
-    def listen(self) -> None:
-        """From here on signals are seen, also one that came since bootstrap.py blocked them."""
-        for number in SIGNALS:
-            # nohup means what it says.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._interrupted)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Signals are seen within the block, also one that came since bootstrap.py blocked them.
+
+        After the block they have no effect: the last words are said whole.
+        """
+        try:
+            for number in SIGNALS:
+                # nohup means what it says.
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._interrupted)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            yield
+        finally:
+            self._holds += 1
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:

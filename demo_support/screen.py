@@ -26,11 +26,7 @@ class Screen:
         if hasattr(sys.stdout, "reconfigure"):
             # A terminal that cannot show a check mark shows a question mark.
             sys.stdout.reconfigure(errors="replace")
-        self._console = Console(highlight=False)
-        if self._console.is_terminal or "COLUMNS" in os.environ:
-            self._console.width = min(self._console.width, WIDEST)
-        else:
-            self._console.width = WIDEST
+        self._console = _console()
 
     def title(self) -> None:
         """What this is about."""
@@ -107,11 +103,23 @@ class Screen:
 
     def interrupted(self) -> None:
         """The last words after Ctrl-C."""
+        # A console whose `print` was cut short may keep for itself whatever it is given afterwards.
+        self._console = _console()
         self._console.print("\n[yellow]Interrupted.[/] All that was started has been ended.")
 
     def failed(self, reason: str) -> None:
         """The last words of any other."""
         self._console.print(Text.assemble("\n", ("Failed: ", "bold red"), reason))
+
+
+def _console() -> Console:
+    """Standard output as it is now, no wider than is good to read."""
+    console = Console(highlight=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        console.width = min(console.width, WIDEST)
+    else:
+        console.width = WIDEST
+    return console
 
 
 def _indented(mark: str, text: str) -> Table:

@@ -6,18 +6,23 @@ It runs here in the tests' own environment; test_demo_install.py is about the on
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
+from demo_support.screen import Screen
 from harness.leaks import is_alive, wait_until
 from harness.services import child_environment
 
@@ -158,6 +163,53 @@ def test_an_interrupted_demo_leaves_no_process_and_no_folder(
     assert "Interrupted" in output
     assert errors == ""
     assert_gone(children, tmp_path)
+
+
+def test_the_last_words_are_said_wherever_a_print_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = 0
+    while True:
+        said = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", said)
+        screen = Screen()
+        try:
+            with interrupted_in(Console, after=cut):
+                screen.title()
+        except KeyboardInterrupt:
+            screen.interrupted()
+            assert "Interrupted" in said.getvalue(), cut
+        else:
+            break  # it had ended before
+        cut += 1
+    assert cut > 20
+
+
+@contextlib.contextmanager
+def interrupted_in(console: type[Console], *, after: int) -> Iterator[None]:
+    """Raises KeyboardInterrupt after so many lines of what keeps and writes the console's text."""
+    code = {
+        getattr(console, name).__code__
+        for name in ("__enter__", "__exit__", "_enter_buffer", "_exit_buffer", "_write_buffer")
+    }
+    left = after
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code not in code:
+            return None
+        if not left:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        left -= 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def test_a_server_that_dies_makes_the_demo_fail(start: Start, tmp_path: Path) -> None:
