@@ -7,11 +7,13 @@ for more.  `python -m fuzzing` is for long ones.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,16 +46,20 @@ def target_named(name: str) -> Target:
 
 
 def fuzz(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """What the command says, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "fuzzing", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-        cwd=cwd,
-        check=False,
-    )
+    """What the command says, in a process of its own that leaves no file behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "fuzzing", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=100,
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": folder},
+            check=False,
+        )
+        assert os.listdir(folder) == []
+    return done
 
 
 def with_octets(data: bytes, changes: Sequence[tuple[int, int]]) -> bytes:

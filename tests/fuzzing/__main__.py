@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shlex
 import signal
 import subprocess
@@ -111,21 +112,25 @@ def _fuzz(given: argparse.Namespace, target: Target, folder: Path) -> int:
         f"-artifact_prefix={found}/",
         *given.options,
     ]
-    code = _engine(given.target, [*options, str(work), str(kept)])
+    code = _engine(given.target, [*options, str(work), str(kept)], folder)
     if code not in (0, _STOPPED):
         _show(given.target, target, found)
         return 1
     if given.keep:
-        _keep(given.target, target, given.corpus, kept, work)
+        _keep(given.target, target, given.corpus, folder)
     return 0
 
 
-def _engine(name: str, options: list[str]) -> int:
-    """Fuzz in a process of its own, which is the one to heed SIGINT; its exit code."""
+def _engine(name: str, options: list[str], folder: Path) -> int:
+    """Fuzz in a process of its own, which is the one to heed SIGINT; its exit code.
+
+    libFuzzer ends it outright, so what the target has as temporary files goes with `folder`.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         command = [sys.executable, "-m", "fuzzing.engine", name, *options]
-        return subprocess.run(command, check=False).returncode
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        return subprocess.run(command, env=environment, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -143,14 +148,15 @@ def _show(name: str, target: Target, found: Path) -> None:
         )
 
 
-def _keep(name: str, target: Target, folder: Path, kept: Path, work: Path) -> None:
+def _keep(name: str, target: Target, known: Path, folder: Path) -> None:
     """Add to the corpus what of `work` covers more than `kept`."""
+    kept, work = folder / "kept", folder / "work"
     before = set(kept.iterdir())
-    if _engine(name, ["-merge=1", str(kept), str(work)]):
+    if _engine(name, ["-merge=1", str(kept), str(work)], folder):
         raise SystemExit("fuzzing: the merge failed, nothing was kept")
     new = [path.read_bytes() for path in kept.iterdir() if path not in before]
-    count = corpus.add(name, target, new, folder)
-    print(f"{count} inputs were added to {folder / name}.txt")
+    count = corpus.add(name, target, new, known)
+    print(f"{count} inputs were added to {known / name}.txt")
 
 
 if __name__ == "__main__":
