@@ -19,6 +19,7 @@ from harness import journal, parting, prefork
 from harness.account import Account, Trouble
 from harness.leaks import wait_until
 from harness.services import CallerProcess, Child, Service, python
+from harness.traffic import client
 from zmq_matchmaker import Key, Role
 
 MakeCaller = Callable[..., CallerProcess]
@@ -215,6 +216,32 @@ def test_what_a_process_has_cast_arrives_however_it_ends(
         ends = sender.hear()["ends"]
         assert sender.process.wait(timeout=20) == parting.WAYS[way]
         assert time.monotonic() - ends < 5 + 2, "zmq_linger, and a little"
+    service.stop()
+    found = account(tmp_path)
+    assert found.rows["cast"].succeeded == 300
+    assert found.faults == []
+
+
+def test_what_had_come_before_a_server_is_stopped_is_taken_though_it_was_not_read_yet(
+    tmp_path: Path, file_url: str, make_service: MakeService, make_transport: MakeTransport
+) -> None:
+    """Its sender has ended: nobody is left who could send it to another."""
+    service = make_service(file_url, ("", "work", "one"), journal=str(tmp_path / "one.journal"))
+    transport = make_transport(file_url)
+    client(transport).call({}, "whoami")
+    config = parting.PartingConfig(
+        url=file_url,
+        journal=str(tmp_path / "sender.journal"),
+        way="cleanup",
+        size=100,  # fits into what TCP keeps
+    )
+    os.kill(service.pid, signal.SIGSTOP)
+    try:
+        parting.send_all(transport, config)
+        transport.cleanup()
+        os.kill(service.pid, signal.SIGTERM)
+    finally:
+        os.kill(service.pid, signal.SIGCONT)
     service.stop()
     found = account(tmp_path)
     assert found.rows["cast"].succeeded == 300

@@ -233,6 +233,55 @@ def test_close_and_use_at_the_same_time_end_in_an_error_of_this_package(
     assert strange == []
 
 
+def test_listener_that_awaits_quiet_takes_what_a_peer_that_has_ended_sent_before(
+    make_node: Callable[..., Node],
+) -> None:
+    server, client = make_node(), make_node()
+    taken: list[bytes] = []
+    free = threading.Lock()
+
+    def handle(incoming: Incoming) -> None:
+        with free:  # the I/O thread is late
+            taken.append(incoming.body)
+
+    listening = server.serve(KEY, handle)
+    endpoint = server.bind()
+    client.send(endpoint, KEY, b"", timeout=5, acknowledged=True)
+    with free:
+        for _ in range(300):
+            client.send(endpoint, KEY, b"", timeout=5)
+        client.close()
+        waiter = threading.Thread(target=listening.await_quiet, args=(0.01, 20))
+        waiter.start()
+        waiter.join(0.1)
+        assert waiter.is_alive(), "it knows that the I/O thread had no turn"
+    waiter.join()
+    listening.close()
+    assert len(taken) == 301
+
+
+def test_listener_does_not_await_quiet_longer_than_it_is_told(
+    make_node: Callable[..., Node],
+) -> None:
+    server, client = make_node(), make_node()
+    listening = server.serve(KEY, lambda incoming: None)
+    endpoint = server.bind()
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            client.send(endpoint, KEY, b"", timeout=5)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    started = time.monotonic()
+    listening.await_quiet(0.1, 0.5)
+    took = time.monotonic() - started
+    stop.set()
+    sender.join()
+    assert 0.5 <= took < 5
+
+
 def test_listener_is_not_called_once_its_close_has_returned(make_node: Callable[..., Node]) -> None:
     node = make_node()
     closed = False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -41,6 +42,7 @@ class Inbox:
         self._room = room
         self._lock = threading.Lock()
         self._waiting = 0
+        self._accepted = 0
         self._refused = False
         self._closed = False
 
@@ -54,6 +56,11 @@ class Inbox:
         """Messages accepted and not yet picked up."""
         return self._waiting
 
+    @property
+    def accepted(self) -> int:
+        """Messages accepted since the beginning."""
+        return self._accepted
+
     def offer(self, incoming: Incoming) -> bool:
         """Accept `incoming`, or return false if the queue is full."""
         with self._lock:
@@ -63,6 +70,7 @@ class Inbox:
                 self._refused = True
                 return False
             self._waiting += 1
+            self._accepted += 1
         incoming.accepted_by(self)
         try:
             self._on_message(incoming)
@@ -91,14 +99,31 @@ class Inbox:
 class Listening:
     """A listener's place on the node; `close` ends it."""
 
-    def __init__(self, inbox: Inbox, remove: Callable[[Inbox], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, drain: Callable[[], None], remove: Callable[[Inbox], None]
+    ) -> None:
         self._inbox = inbox
+        self._drain = drain
         self._remove = remove
 
     @property
     def waiting(self) -> int:
         """Messages accepted and not yet picked up by the application."""
         return self._inbox.waiting
+
+    def await_quiet(self, quiet: float, most: float) -> None:
+        """Wait until nothing was accepted for `quiet` s; for `most` s if there is always something.
+
+        For a listener that is to be closed and that nobody is told of any more.  What was
+        sent before has then been read, as far as there was room for it: senders that have
+        ended could not send it again.
+        """
+        end = time.monotonic() + most
+        before = -1
+        while before != self._inbox.accepted and (left := end - time.monotonic()) > 0:
+            before = self._inbox.accepted
+            time.sleep(min(quiet, left))
+            self._drain()  # the I/O thread may have had no turn since
 
     def close(self) -> None:
         """Accept nothing more: later messages are refused.  Idempotent, any thread.

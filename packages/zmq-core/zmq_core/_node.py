@@ -120,7 +120,7 @@ class Node:
         types = tuple(types)
         for key in (keys,) if isinstance(keys, TargetKey) else keys:
             self._directory.add(key, types, inbox)
-        return Listening(inbox, self._stop_listening)
+        return Listening(inbox, self._drain, self._stop_listening)
 
     def serve(self, key: TargetKey, handler: Callable[[Incoming], object]) -> Listening:
         """Like `listen`, for a handler so quick that it may run on the I/O thread itself."""
@@ -148,6 +148,12 @@ class Node:
         context = self._life.context
         if context is not None:
             context.reception.resume()
+        self._drain()
+
+    def _drain(self) -> None:
+        """Wait until the I/O thread has done all that it has begun by now."""
+        context = self._life.context
+        if context is not None and not self._life.inherited:
             context.reactor.drain()
 
     # -- sending ---------------------------------------------------------------------

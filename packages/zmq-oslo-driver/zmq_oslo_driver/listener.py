@@ -16,7 +16,7 @@ from zmq_oslo_driver.addresses import Address
 from zmq_oslo_driver.batches import Batcher
 from zmq_oslo_driver.errors import CleanedUp, UnreadableMessage
 from zmq_oslo_driver.incoming import ZmqIncomingMessage, reply_failure
-from zmq_oslo_driver.runtime import Runtime, telling_of_cleanup
+from zmq_oslo_driver.runtime import QUIET, Runtime, telling_of_cleanup
 from zmq_oslo_driver.serialization import load_request
 
 __all__ = ["ZmqListener"]
@@ -24,6 +24,8 @@ __all__ = ["ZmqListener"]
 LOG = logging.getLogger(__name__)
 
 _MEMBERS: Final = itertools.count(1)
+_MOST: Final = 1.0
+"""Seconds for which a server that is stopped takes what senders send that do not know of it yet."""
 
 Callback = Callable[[Sequence[ZmqIncomingMessage]], object]
 
@@ -107,7 +109,7 @@ class ZmqListener(Listener):
         self._runtime.directory.announce(self._entries)
 
     def stop(self) -> None:
-        """Let others know, refuse what still comes, pass on what was accepted.  Idempotent.
+        """Let others know, pass on what they have sent by then, refuse the rest.  Idempotent.
 
         Returns when that is done, also where another thread is at it.  A handler of a
         signal may call it; see `ending`.
@@ -118,6 +120,7 @@ class ZmqListener(Listener):
         listening, self._listening = self._listening, None
         if listening is not None:
             self._runtime.directory.withdraw(self._entries)
+            listening.await_quiet(QUIET, min(_MOST, self._runtime.settings.node.linger))
             if self._subscription is not None:
                 self._subscription.close()
             listening.close()

@@ -30,11 +30,11 @@ from zmq_oslo_driver.spreader import Spreader
 from zmq_oslo_driver.statistics import Statistics
 from zmq_oslo_driver.turns import Turns
 
-__all__ = ["Runtime", "acquire", "check", "close_all", "release"]
+__all__ = ["QUIET", "Runtime", "acquire", "check", "close_all", "release"]
 
 LOG = logging.getLogger(__name__)
 
-_QUIET: Final = 0.1
+QUIET: Final = 0.1
 """Seconds within which callers learn that a server has been withdrawn."""
 
 
@@ -108,7 +108,7 @@ class Runtime:
         if self._listeners or not received or not self._shared:
             return
         end = time.monotonic() + self.settings.node.linger
-        while (seconds := min(_QUIET, end - time.monotonic())) > 0:
+        while (seconds := min(QUIET, end - time.monotonic())) > 0:
             if self._closing.wait(seconds) or received == self.node.statistics.received:
                 return
             received = self.node.statistics.received
