@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -30,6 +31,24 @@ KEY = TargetKey("openstack", "echo")
 
 def echo(incoming: Incoming) -> bool:
     return incoming.reply(incoming.body)
+
+
+@contextmanager
+def sending(node: Node, endpoint: str) -> Iterator[None]:
+    """Within the block a thread sends without pause."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            node.send(endpoint, KEY, b"", timeout=5)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        sender.join()
 
 
 def test_node_that_was_never_used_opens_nothing_and_closes(make_node: Callable[..., Node]) -> None:
@@ -248,16 +267,16 @@ def test_listener_that_awaits_quiet_takes_what_a_peer_that_has_ended_sent_before
     endpoint = server.bind()
     client.send(endpoint, KEY, b"", timeout=5, acknowledged=True)
     with free:
-        for _ in range(300):
+        for _ in range(90):
             client.send(endpoint, KEY, b"", timeout=5)
         client.close()
-        waiter = threading.Thread(target=listening.await_quiet, args=(0.01, 20))
+        waiter = threading.Thread(target=listening.await_quiet, args=(0.05, 20))
         waiter.start()
-        waiter.join(0.1)
+        waiter.join(0.5)
         assert waiter.is_alive(), "it knows that the I/O thread had no turn"
     waiter.join()
     listening.close()
-    assert len(taken) == 301
+    assert len(taken) == 91
 
 
 def test_listener_does_not_await_quiet_longer_than_it_is_told(
@@ -266,19 +285,10 @@ def test_listener_does_not_await_quiet_longer_than_it_is_told(
     server, client = make_node(), make_node()
     listening = server.serve(KEY, lambda incoming: None)
     endpoint = server.bind()
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            client.send(endpoint, KEY, b"", timeout=5)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    started = time.monotonic()
-    listening.await_quiet(0.1, 0.5)
-    took = time.monotonic() - started
-    stop.set()
-    sender.join()
+    with sending(client, endpoint):
+        started = time.monotonic()
+        listening.await_quiet(0.1, 0.5)
+        took = time.monotonic() - started
     assert 0.5 <= took < 5
 
 
@@ -293,19 +303,10 @@ def test_listener_is_not_called_once_its_close_has_returned(make_node: Callable[
             late.append(incoming)
 
     listening = node.serve(KEY, handle)
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            node.send(endpoint, KEY, b"", timeout=5)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    node.send(endpoint, KEY, b"", timeout=5, acknowledged=True)
-    listening.close()
-    closed = True
-    stop.set()
-    sender.join()
+    with sending(node, endpoint):
+        node.send(endpoint, KEY, b"", timeout=5, acknowledged=True)
+        listening.close()
+        closed = True
     assert late == []
 
 

@@ -123,7 +123,10 @@ class Listening:
         while before != self._inbox.accepted and (left := end - time.monotonic()) > 0:
             before = self._inbox.accepted
             time.sleep(min(quiet, left))
-            self._drain()  # the I/O thread may have had no turn since
+            # The I/O thread may have had no turn since.  Once it is through with what it was at,
+            # twice it has looked at its sockets in between.
+            self._drain()
+            self._drain()
 
     def close(self) -> None:
         """Accept nothing more: later messages are refused.  Idempotent, any thread.
