@@ -116,13 +116,13 @@ class Listening:
 
         For a listener that is to be closed and that nobody is told of any more.  What was
         sent before has then been read, as far as there was room for it: senders that have
-        ended could not send it again.
+        ended could not send it again.  Longer if the I/O thread is held up, as `close` is.
         """
         end = time.monotonic() + most
         before = -1
         while before != self._inbox.accepted and (left := end - time.monotonic()) > 0:
             before = self._inbox.accepted
-            time.sleep(min(quiet, left))
+            time.sleep(min(quiet, left))  # nothing tells that nothing comes
             # The I/O thread may have had no turn since.  Once it is through with what it was at,
             # twice it has looked at its sockets in between.
             self._drain()
