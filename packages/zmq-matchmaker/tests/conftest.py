@@ -111,8 +111,14 @@ def make_directory() -> Iterator[MakeDirectory]:
     """Makes directories, each like another process's, and closes them."""
     made: list[Directory] = []
 
-    def make(url: str, expire: float = 120.0, update: float | None = None) -> Directory:
-        made.append(Directory(load(MatchmakerURL.parse(url)), expire=expire, update=update))
+    def make(
+        url: str,
+        expire: float = 120.0,
+        update: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Directory:
+        backend = load(MatchmakerURL.parse(url))
+        made.append(Directory(backend, expire=expire, update=update, clock=clock))
         return made[-1]
 
     yield make

@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from zmq_matchmaker import AccessDenied, Directory, Key, Record, Role, Unavailable
+from zmq_matchmaker import (
+    AccessDenied,
+    Directory,
+    Key,
+    Matchmaker,
+    MatchmakerURL,
+    Record,
+    Role,
+    Unavailable,
+    load,
+)
 from zmq_matchmaker.testing import RedisServer
 
 MakeDirectory = Callable[..., Directory]
@@ -75,6 +85,105 @@ def test_an_empty_redis_after_an_outage_is_told_everything_again(
     until(lambda: make_directory(url).lookup(KEY, 5) == (A,), "registered", seconds=10)
     assert time.monotonic() - began < 10
     until(lambda: server.statistics.reachable, "known to be reachable")
+
+
+@pytest.fixture
+def process(url: str) -> Iterator[Matchmaker]:
+    """What a process has that does not refresh its records by itself."""
+    matchmaker = load(MatchmakerURL.parse(url))
+    yield matchmaker
+    matchmaker.close()
+
+
+class Clock:
+    """The real one, and what was added."""
+
+    added = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.added
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(
+    redis: RedisServer,
+    url: str,
+    process: Matchmaker,
+    make_directory: MakeDirectory,
+    until: Until,
+    clock: Clock,
+) -> Directory:
+    """Knows of a record that has ended while Redis hung, and has asked again since."""
+    client = make_directory(url, expire=0.6, clock=clock)
+    process.register([(KEY, A)], 1.0)
+    with redis.client() as admin:
+        admin.set("zmq:{x}:since", 0)  # it was told everything long ago
+    ends = time.monotonic() + 1.0
+    assert client.lookup(KEY, 5) == (A,)
+    redis.stop()
+    try:
+        until(lambda: not client.reachable, "noticed")
+        until(lambda: time.monotonic() > ends, "ended")
+    finally:
+        redis.cont()
+    until(lambda: client.reachable, "asked again")
+    return client
+
+
+def still_finds(client: Directory) -> None:
+    """That it does, however often it asks."""
+    rounds = client.statistics.rounds
+    while client.statistics.rounds < rounds + 3:
+        assert client.lookup(KEY, 0.01) == (A,)
+        time.sleep(0.005)
+
+
+def test_a_record_that_ended_while_redis_hung_is_used_until_its_process_registers_it_again(
+    client: Directory, process: Matchmaker, url: str, make_directory: MakeDirectory
+) -> None:
+    still_finds(client)
+    make_directory(url).announce([(OTHER, B)])  # which collects what has ended
+    still_finds(client)
+    assert not process.refresh([(KEY, A)], 60)
+    process.register([(KEY, A)], 60)
+    still_finds(client)
+
+
+def test_a_record_that_ended_while_redis_hung_is_dropped_when_it_does_not_answer(
+    client: Directory,
+) -> None:
+    still_finds(client)
+    client.nack(KEY, A)
+    assert client.lookup(KEY, 5) == ()
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_record_that_ended_while_redis_hung_is_withdrawn_like_any_other(
+    client: Directory,
+    process: Matchmaker,
+    url: str,
+    make_directory: MakeDirectory,
+    until: Until,
+    collected: bool,
+) -> None:
+    if collected:
+        make_directory(url).announce([(OTHER, B)])
+    still_finds(client)
+    process.unregister([(KEY, A)])
+    until(lambda: client.lookup(KEY, 5) == (), "withdrawn")
+
+
+def test_a_record_that_ended_while_redis_hung_is_gone_if_its_process_does_not_come_back(
+    client: Directory, clock: Clock, until: Until
+) -> None:
+    still_finds(client)
+    clock.added = 15.0
+    until(lambda: client.lookup(KEY, 5) == (), "gone", seconds=5)
 
 
 def test_a_service_that_starts_before_redis_is_registered_when_it_comes(

@@ -8,7 +8,10 @@ import random
 from collections.abc import Callable, Hashable
 from typing import Final
 
-__all__ = ["BackOff", "Health", "RateLimitedLog"]
+__all__ = ["SETTLED", "BackOff", "Health", "RateLimitedLog"]
+
+SETTLED: Final = 15.0
+"""Seconds after which all processes that live have registered again in a source that is back."""
 
 _KEYS_LIMIT: Final = 1000
 

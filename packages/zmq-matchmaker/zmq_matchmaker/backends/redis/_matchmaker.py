@@ -10,13 +10,14 @@ from typing import ClassVar
 from zmq_matchmaker._backend import Changed, Characteristics, Matchmaker, Watch
 from zmq_matchmaker._errors import MatchmakerError
 from zmq_matchmaker._forking import tell_of_forks
+from zmq_matchmaker._health import SETTLED
 from zmq_matchmaker._model import Entry, Finding, Found, Key, Listing, Record
 from zmq_matchmaker._url import MatchmakerURL
 from zmq_matchmaker.backends.redis._independent import Independent
 from zmq_matchmaker.backends.redis._inspection import inspect_all, unreachable
 from zmq_matchmaker.backends.redis._server import Server, discover
 from zmq_matchmaker.backends.redis._settings import RedisSettings
-from zmq_matchmaker.backends.redis._store import SETTLED, SETTLED_AMONG_OTHERS, Store
+from zmq_matchmaker.backends.redis._store import SETTLED_AMONG_OTHERS, Store
 from zmq_matchmaker.backends.redis._watch import RedisWatch
 
 __all__ = ["RedisMatchmaker"]

@@ -11,9 +11,9 @@ cluster and one script may use several of them:
     zmq:{DEPLOYMENT}:since                       since when this server has been told everything
 
 A process has one lease, and to refresh all of its records is to prolong that.
-A record that was withdrawn, or whose lease has ended, is in `aside` for a while,
-which tells it from one that was forgotten.  Times are the server's, in seconds
-since the epoch.
+A record that was withdrawn is in `aside` for a while, which tells it from one that was
+forgotten, or whose lease has ended: its process may only not have reached this server.
+Times are the server's, in seconds since the epoch.
 
 Who comes next collects what the dead have left; should nobody come, Redis does,
 since all keys expire.  Their time, KEEP times that of the lease, is renewed
@@ -68,10 +68,7 @@ local function drop_lease(prefix, lease)
   for _, key in ipairs(redis.call('SMEMBERS', owned)) do
     local fields = redis.pcall('HGETALL', key)
     for i = 1, #fields, 2 do
-      if lease_of(fields[i + 1]) == lease then
-        redis.call('HDEL', key, fields[i])
-        put_aside(prefix .. 'aside:' .. string.sub(key, #prefix + 1), fields[i], GONE)
-      end
+      if lease_of(fields[i + 1]) == lease then redis.call('HDEL', key, fields[i]) end
     end
   end
   redis.call('DEL', owned)
@@ -116,8 +113,7 @@ local function standings(key, aside)
     local lease, at = string.match(value, '^(.-)@(.+)$')
     local deadline = lease and deadline_of(lease)
     if not lease then garbage[#garbage + 1] = record
-    elseif deadline <= now then gone[#gone + 1] = record
-    else
+    elseif deadline > now then
       local ttl = deadline == math.huge and '' or text(deadline - now)
       live[#live + 1] = {record, at, ttl, text(math.max(0, (until_[record] or 0) - now))}
     end
@@ -209,11 +205,13 @@ local changed = {}
 for i = 3 + leases, #ARGV, 2 do
   local place, record = tonumber(ARGV[i]), ARGV[i + 1]
   local value = redis.pcall('HGET', KEYS[place], record)
-  if type(value) == 'string' and string.sub(value, 1, #owner) == owner then
+  local there = type(value) == 'string'
+  -- False: it has been collected, or forgotten; but others may still know it.
+  if value == false or there and string.sub(value, 1, #owner) == owner then
     redis.call('HDEL', KEYS[place], record)
     put_aside(KEYS[place + 1], record, GONE)
     changed[KEYS[place]] = true
-    if owner == '' then report_loss(lease_of(value)) end
+    if there and owner == '' then report_loss(lease_of(value)) end
   end
 end
 for i = 3, 2 + leases do end_if_empty(string.sub(KEYS[1], 1, -7), ARGV[i]) end

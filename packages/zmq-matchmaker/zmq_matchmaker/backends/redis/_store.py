@@ -13,20 +13,18 @@ from urllib.parse import unquote
 
 from zmq_matchmaker._encoding import decode_record, encode_key, encode_record
 from zmq_matchmaker._errors import Unavailable
-from zmq_matchmaker._health import RateLimitedLog
+from zmq_matchmaker._health import SETTLED, RateLimitedLog
 from zmq_matchmaker._model import Entry, Found, Key, Listing, Record, Role, Standing
 from zmq_matchmaker.backends.redis import _scripts as scripts
 from zmq_matchmaker.backends.redis._server import Server
 
-__all__ = ["SETTLED", "SETTLED_AMONG_OTHERS", "Answer", "Store"]
+__all__ = ["SETTLED_AMONG_OTHERS", "Answer", "Store"]
 
 LOG = logging.getLogger(__name__)
 
-SETTLED: Final = 15.0
-"""Seconds after which all processes that live have registered again in a server that is back."""
 SETTLED_AMONG_OTHERS: Final = 60.0
-"""The same if it is not the only one: others are read, and few notice that it was emptied before
-they refresh."""
+"""`SETTLED` of a server that is not the only one: others are read, and few notice that it was
+emptied before they refresh."""
 _BATCH: Final = 500
 """Entries, or keys, per script: Redis does nothing else meanwhile."""
 
