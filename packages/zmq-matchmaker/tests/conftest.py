@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from zmq_matchmaker import Directory, MatchmakerURL, load
+from zmq_matchmaker import Directory, Matchmaker, MatchmakerURL, load
 from zmq_matchmaker.testing import RedisSentinels, RedisServer
 
 Until = Callable[..., None]
@@ -124,3 +124,11 @@ def make_directory() -> Iterator[MakeDirectory]:
     yield make
     for directory in made:
         directory.close()
+
+
+@pytest.fixture
+def process(url: str) -> Iterator[Matchmaker]:
+    """What a process has that does not refresh its records; `url` is the test module's own."""
+    matchmaker = load(MatchmakerURL.parse(url))
+    yield matchmaker
+    matchmaker.close()

@@ -5,22 +5,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from zmq_matchmaker import (
-    AccessDenied,
-    Directory,
-    Key,
-    Matchmaker,
-    MatchmakerURL,
-    Record,
-    Role,
-    Unavailable,
-    load,
-)
+from zmq_matchmaker import AccessDenied, Directory, Key, Matchmaker, Record, Role, Unavailable
 from zmq_matchmaker.testing import RedisServer
 
 MakeDirectory = Callable[..., Directory]
@@ -85,14 +75,6 @@ def test_an_empty_redis_after_an_outage_is_told_everything_again(
     until(lambda: make_directory(url).lookup(KEY, 5) == (A,), "registered", seconds=10)
     assert time.monotonic() - began < 10
     until(lambda: server.statistics.reachable, "known to be reachable")
-
-
-@pytest.fixture
-def process(url: str) -> Iterator[Matchmaker]:
-    """What a process has that does not refresh its records by itself."""
-    matchmaker = load(MatchmakerURL.parse(url))
-    yield matchmaker
-    matchmaker.close()
 
 
 class Clock:
