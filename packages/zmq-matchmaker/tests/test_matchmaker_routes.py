@@ -157,6 +157,19 @@ def test_what_an_emptied_source_lost_is_kept_while_it_answers() -> None:
     assert route(routes).usable == (C,)
 
 
+def test_what_a_source_that_is_back_lacks_is_kept_until_all_have_registered_again() -> None:
+    routes = table(A, B)
+    routes.source_is_back(100)
+    routes.update(KEY, Found.of([C]), 100)
+    assert route(routes).usable == (A, B, C)
+    routes.update(KEY, Found((Standing(record=C),), gone=frozenset([A])), 101)
+    assert route(routes).usable == (B, C)
+    routes.update(KEY, Found.of([C]), 114.9)
+    assert route(routes).usable == (B, C)
+    routes.update(KEY, Found.of([C]), 115)
+    assert route(routes).usable == (C,)
+
+
 def test_what_an_emptied_source_lost_is_dropped_at_its_first_failure() -> None:
     routes = table(A, B)
     routes.update(KEY, INCOMPLETE, 5)

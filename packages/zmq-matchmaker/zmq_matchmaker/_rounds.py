@@ -15,13 +15,11 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec.structs import replace
-
 from zmq_matchmaker._backend import Matchmaker
 from zmq_matchmaker._changes import Changes
 from zmq_matchmaker._errors import MatchmakerError, Unavailable
 from zmq_matchmaker._following import Following
-from zmq_matchmaker._health import SETTLED, Health
+from zmq_matchmaker._health import Health
 from zmq_matchmaker._model import Entry, Found, Key
 from zmq_matchmaker._registrations import Batch, Registrations
 from zmq_matchmaker._requests import Requests
@@ -76,8 +74,6 @@ class Rounds:
         self._changes = Changes()
         self._following = Following(backend, self._source_changed)
         self._next_tick = _NEVER
-        self._believed_at = -_NEVER
-        """From when a record that is missing in the source is gone, and not only not back yet."""
 
     def renew_lock(self) -> None:
         """Make new ones that nobody holds.
@@ -196,12 +192,10 @@ class Rounds:
         with self.lock:
             now = self._clock()
             if not self.reading.works and self._backend.characteristics.expiry:
-                # Others could not reach it either, so that their records may have ended.
-                self._believed_at = now + SETTLED
+                self._routes.source_is_back(now)
             for key, what in found.items():
                 if self.requests.is_asked(key) or self._routes.get(key) is not None:
-                    complete = what.complete and now >= self._believed_at
-                    self._routes.update(key, replace(what, complete=complete), now)
+                    self._routes.update(key, what, now)
             # What was announced or withdrawn since the source was asked.
             announced, withdrawn = self._registrations.changes
             for key, record in announced:

@@ -10,7 +10,8 @@ route that nobody used for a tick is not read again and becomes *stale*: its
 records are still used, but the next lookup has it read in the background.
 
 A source that was emptied (a Redis that restarted) says that what it has is not
-*complete*.  Then the records that it has lost are kept while they answer, since
+*complete*.  Nor is it in one that is back after it could not be asked, since nobody
+could refresh records there.  Then those that it lacks are kept while they answer, since
 their processes are about to register again; the first failure of one ends that.
 
 A record is set aside by what this process met itself (*own*), or because the
@@ -24,6 +25,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from zmq_matchmaker._health import SETTLED
 from zmq_matchmaker._model import Found, Key, Record, Standing
 
 __all__ = ["Route", "RouteTable"]
@@ -109,6 +111,8 @@ class RouteTable:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._idle_limit = idle_limit
+        self._complete_from = float("-inf")
+        """When what a source lacks that is back is gone, and not only about to return."""
         self.get: Final[Callable[[Key], Route | None]] = self._routes.get
         """What is known of a key."""
 
@@ -125,6 +129,10 @@ class RouteTable:
             route.settle(now)
         return bool(route.usable) or now - route.fetched < EMPTY_LIFETIME
 
+    def source_is_back(self, now: float) -> None:
+        """It answers after it could not be asked: records may have ended there meanwhile."""
+        self._complete_from = now + SETTLED
+
     def update(self, key: Key, found: Found, now: float) -> Route:
         """The source was asked and answered."""
         route = self._routes.get(key)
@@ -135,7 +143,7 @@ class RouteTable:
             self._weigh(route, standing, now)
         live = found.records
         route.doubtful = frozenset()
-        if not found.complete:
+        if not found.complete or now < self._complete_from:
             gone = found.gone.union(live, route.aside)
             route.doubtful = frozenset(record for record in route.records if record not in gone)
         route.records = tuple(sorted((*live, *route.doubtful))) if route.doubtful else live
